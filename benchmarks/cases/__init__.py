@@ -1,0 +1,32 @@
+"""The cases, one file for each group. A case is a function that measures and yields rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+from benchmarks.cases.bodies import bodies, bodies_memory, guest_body
+from benchmarks.cases.hello import access_log, echo, one_tenant
+from benchmarks.cases.lifecycle import deploy, isolation, processes, start
+from benchmarks.cases.platform import platform
+from benchmarks.cases.tenants import cold, tenants
+from benchmarks.cases.waiting import waiting
+from benchmarks.measure import Plan, Row
+
+Case = Callable[[Plan], Iterator[Row]]
+
+CASES: Mapping[str, Case] = {
+    "one-tenant": one_tenant,
+    "echo": echo,
+    "platform": platform,
+    "bodies": bodies,
+    "bodies-memory": bodies_memory,
+    "guest-body": guest_body,
+    "cold": cold,
+    "isolation": isolation,
+    "deploy": deploy,
+    "in-flight": waiting,
+    "access-log": access_log,
+    "tenants": tenants,
+    "start": start,
+    "processes": processes,
+}

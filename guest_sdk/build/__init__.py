@@ -1,0 +1,9 @@
+"""From a worker's source to a component: reads its configuration, gathers its modules, runs componentize-py.
+
+Nothing of the host program is needed here, nor imported: a tenant's developer builds with this package alone.
+"""
+
+from guest_sdk.build.component import BuildError, build
+from guest_sdk.build.configuration import Configuration, ConfigurationError, read_configuration
+
+__all__ = ["BuildError", "Configuration", "ConfigurationError", "build", "read_configuration"]

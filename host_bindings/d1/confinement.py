@@ -1,0 +1,44 @@
+"""What a child process gives up before it sees a tenant's SQL.
+
+Limits on memory, file size and descriptors, no core dumps, and no new privileges. They hold for the whole process and
+cannot be raised again by it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import sys
+
+import apsw
+
+from host_bindings.d1.limits import MIB, SqlLimits
+
+_PR_SET_NO_NEW_PRIVS = 38
+_DESCRIPTORS_BESIDE_DATABASES = 32
+_DESCRIPTORS_OF_A_DATABASE = 4
+
+
+def confine(limits: SqlLimits) -> None:
+    """Takes effect at once, for good."""
+    os.umask(0o077)
+    os.chdir("/")
+    _bound(resource.RLIMIT_CORE, 0)
+    _bound(resource.RLIMIT_AS, limits.address_space_bytes)
+    # A write-ahead log holds a transaction's pages with 24 bytes more for each.
+    _bound(resource.RLIMIT_FSIZE, limits.database_bytes + limits.database_bytes // 16 + 16 * MIB)
+    _bound(
+        resource.RLIMIT_NOFILE,
+        _DESCRIPTORS_BESIDE_DATABASES + _DESCRIPTORS_OF_A_DATABASE * limits.connections,
+    )
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    apsw.hard_heap_limit(limits.heap_bytes)
+
+
+def _bound(kind: int, value: int) -> None:
+    """Sets a limit, or keeps one that is tighter already."""
+    hard = resource.getrlimit(kind)[1]
+    value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+    resource.setrlimit(kind, (value, value))

@@ -1,0 +1,391 @@
+"""One open database file: SQLite as a tenant's SQL gets to use it.
+
+Only a child process opens these. Every statement of a tenant runs inside a transaction of the host's, under the
+authorizer, the limits and a deadline.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import re
+import secrets
+import time
+from pathlib import Path
+from typing import Any
+
+import apsw
+
+from host_bindings.d1 import errors, failures, values
+from host_bindings.d1.authorizer import MODULES, Authorizer, reserved
+from host_bindings.d1.errors import RequestRefused
+from host_bindings.d1.limits import SqlLimits
+
+FILE_NAME = "database.sqlite"
+SERVED_BY = "cloister"
+
+_BUSY_MS = 5_000
+_PROGRESS_OPERATIONS = 1_000
+_WAL_BYTES_KEPT = 16 * 1024 * 1024
+_STATEMENTS_CACHED = 200
+
+# Atomic groups: hostile text must not make the search try every way to divide it into comments.
+_BLANK = re.compile(r"(?>[ \t\n\f\r;]|--[^\n]*(?:\n|\Z)|/\*(?>.*?\*/|.*\Z))*+\Z", re.DOTALL)
+"""SQL without a statement in it."""
+
+_SWITCHES_AT_REST = (
+    "case_sensitive_like = 0",
+    "defer_foreign_keys = 0",
+    "ignore_check_constraints = 0",
+    "legacy_alter_table = 0",
+    "recursive_triggers = 0",
+    "reverse_unordered_selects = 0",
+)
+"""Settings that a tenant may change, for the rest of a request."""
+
+
+class Budget:
+    """What is left of a request's allowance of rows and bytes."""
+
+    def __init__(self, limits: SqlLimits) -> None:
+        self.rows = limits.result_rows
+        self.bytes = limits.result_bytes
+        self._limits = limits
+
+    def take(self, row: bytes) -> None:
+        self.rows -= 1
+        self.bytes -= len(row) + 1
+        if self.rows < 0:
+            raise RequestRefused(f"The result has more than {self._limits.result_rows} rows. Use LIMIT.")
+        if self.bytes < 0:
+            raise RequestRefused(f"The result is larger than {self._limits.result_bytes} bytes. Use LIMIT.")
+
+
+class Connection:
+    """Raises `RequestRefused` for whatever a tenant's statement does wrong, and `apsw.BusyError` when another process
+    writes to the file: then the transaction is to be run again."""
+
+    def __init__(self, directory: Path, limits: SqlLimits) -> None:
+        self._limits = limits
+        self._authorizer = Authorizer()
+        self._deadline = math.inf
+        self._overdue = False
+        self._scanned_rows = 0
+        self._switched = False
+        self._size: int | None = None
+        self.spoilt = False
+        """To be closed after this request."""
+        # A tenant's text must never meet the host's in the statement cache, where no authorizer is asked.
+        nonce = secrets.token_hex(8)
+
+        def own(sql: str) -> str:
+            return f"{sql} /* {nonce} */"
+
+        self._begin = own("BEGIN")
+        self._begin_immediate = own("BEGIN IMMEDIATE")
+        self._commit = own("COMMIT")
+        self._rollback = own("ROLLBACK")
+        self._savepoint = own("SAVEPOINT request")
+        self._release = own("RELEASE request")
+        self._rollback_to = own("ROLLBACK TO request")
+        self._page_count = own("PRAGMA page_count")
+        self._schema_version = own("PRAGMA schema_version")
+        self._schema_names = own("SELECT name FROM sqlite_schema")
+        try:
+            self._connection = _open(directory)
+            self._configure()
+        except Exception as error:
+            with contextlib.suppress(AttributeError, apsw.Error):
+                self._connection.close(True)
+            raise failures.refusal(error) from error
+
+    def close(self) -> None:
+        with contextlib.suppress(apsw.Error):
+            self._connection.close(True)
+
+    def _configure(self) -> None:
+        connection, limits = self._connection, self._limits
+        connection.set_busy_timeout(_BUSY_MS)
+        for option, value in _DATABASE_OPTIONS:
+            connection.config(option, value)
+        for kind, value in _sqlite_limits(limits):
+            connection.limit(kind, value)
+        if connection.pragma("journal_mode", "WAL") != "wal":
+            raise RequestRefused("The database cannot be opened.")
+        connection.pragma("synchronous", "FULL")
+        self._page_bytes = int(connection.pragma("page_size"))
+        connection.pragma("max_page_count", max(1, limits.database_bytes // self._page_bytes))
+        connection.pragma("temp_store", "MEMORY")
+        connection.pragma("cache_size", -(limits.cache_bytes // 1024))
+        connection.pragma("mmap_size", 0)
+        connection.pragma("journal_size_limit", _WAL_BYTES_KEPT)
+        connection.pragma("cell_size_check", 1)
+        connection.pragma("foreign_keys", 1)
+        connection.pragma("recursive_triggers", 0)
+        connection.drop_modules([*MODULES, "json_each", "json_tree", "jsonb_each", "jsonb_tree"])
+        connection.set_progress_handler(self._is_overdue, _PROGRESS_OPERATIONS)
+        connection.authorizer = self._authorizer
+
+    # The host's own statements
+
+    def begin(self, *, immediate: bool = False) -> None:
+        self._size = None
+        self._own(self._begin_immediate if immediate else self._begin)
+
+    def commit(self) -> None:
+        """Returns when what was written is on disk. Raises `RequestRefused` if it could not be."""
+        try:
+            self._own(self._commit)
+        except apsw.BusyError:
+            raise
+        except Exception as error:
+            self.spoilt = self.spoilt or failures.spoils_connection(error)
+            raise failures.refusal(error) from error
+
+    def rollback(self) -> None:
+        """Of the whole transaction, if SQLite has not done so already."""
+        if self._connection.in_transaction:
+            self._own(self._rollback)
+
+    def savepoint(self) -> None:
+        self._own(self._savepoint)
+
+    def release(self) -> None:
+        self._own(self._release)
+
+    def rollback_to_savepoint(self) -> None:
+        self._size = None
+        self._own(self._rollback_to)
+        self._own(self._release)
+
+    @property
+    def in_transaction(self) -> bool:
+        return self._connection.in_transaction
+
+    @property
+    def writing(self) -> bool:
+        """The transaction has something to commit."""
+        return self._connection.txn_state("main") == apsw.SQLITE_TXN_WRITE
+
+    @property
+    def last_row_id(self) -> int:
+        return self._connection.last_insert_rowid()
+
+    @last_row_id.setter
+    def last_row_id(self, value: int) -> None:
+        if value != self._connection.last_insert_rowid():
+            self._connection.set_last_insert_rowid(value)
+
+    def _own(self, sql: str, *, cached: bool = True) -> Any:
+        """The first value of the first row, None without one."""
+        self._authorizer.trusts = True
+        try:
+            return self._connection.execute(sql, can_cache=cached).get
+        finally:
+            self._authorizer.trusts = False
+
+    def names(self) -> list[str]:
+        """Of all tables, indexes, views and triggers."""
+        self._authorizer.trusts = True
+        try:
+            return [name for (name,) in self._connection.execute(self._schema_names)]
+        finally:
+            self._authorizer.trusts = False
+
+    # A tenant's request
+
+    def begin_request(self) -> None:
+        """Starts the clock."""
+        self._overdue = False
+        self._switched = False
+        self._deadline = time.monotonic() + self._limits.request_ms / 1000
+
+    def end_request(self, *, succeeded: bool) -> None:
+        """Undoes settings, so that they do not reach the next request. Raises `RequestRefused` if the request leaves
+        foreign keys broken: a commit that several requests share must not fail for one of them."""
+        self._deadline = math.inf
+        # Before the settings: turning defer_foreign_keys off forgets the violations.
+        broken = self._connection.status(apsw.SQLITE_DBSTATUS_DEFERRED_FKS)[0]
+        if self._switched or self._authorizer.switches:
+            self._authorizer.reset()
+            for setting in _SWITCHES_AT_REST:
+                self._own(f"PRAGMA {setting}", cached=False)
+        if succeeded and broken:
+            raise RequestRefused(
+                "FOREIGN KEY constraint failed: SQLITE_CONSTRAINT (extended: SQLITE_CONSTRAINT_FOREIGNKEY)"
+            )
+
+    @property
+    def interrupted(self) -> bool:
+        """The request has been stopped at its deadline."""
+        return self._overdue
+
+    def execute(self, sql: str, parameters: list[Any], budget: Budget) -> bytes:
+        """Runs the statements in `sql`; the JSON result of the last one.
+
+        `parameters` go to the last one. `meta` counts for all of them: rows_written is what SQLite counts as changed
+        rows, without index entries; rows_read is a lower bound (stock SQLite does not count rows that it finds
+        through an index or rowid): the rows stepped over in full scans, or returned, or changed.
+        """
+        if len(sql) > self._limits.sql_bytes or len(sql.encode()) > self._limits.sql_bytes:
+            raise RequestRefused("statement too long: SQLITE_TOOBIG")
+        if _BLANK.match(sql):
+            raise RequestRefused(errors.NO_STATEMENT if sql[:1] in ("-", "/") else errors.NO_STATEMENTS)
+        try:
+            return _Execution(self, sql, parameters, budget).run()
+        except apsw.BusyError:
+            raise
+        except Exception as error:
+            self.spoilt = self.spoilt or failures.spoils_connection(error)
+            if self._overdue and isinstance(error, apsw.InterruptError):
+                raise RequestRefused(errors.CPU_LIMIT) from None
+            raise failures.refusal(error) from error
+
+    def _is_overdue(self) -> bool:
+        self._overdue = self._overdue or time.monotonic() > self._deadline
+        return self._overdue
+
+    def _count_scan(self, event: dict[str, Any]) -> None:
+        steps = event["stmt_status"]["SQLITE_STMTSTATUS_FULLSCAN_STEP"]
+        if steps:
+            self._scanned_rows += steps + 1
+
+
+class _Execution:
+    """One run of a tenant's SQL text, of one statement or several."""
+
+    def __init__(self, owner: Connection, sql: str, parameters: list[Any], budget: Budget) -> None:
+        self._owner = owner
+        self._connection = owner._connection
+        self._sql = sql
+        self._parameters = parameters
+        self._budget = budget
+        self._position = 0
+        self._columns: list[str] = []
+        self._rows: list[bytes] = []
+        self._schema_version: int | None = None
+
+    def run(self) -> bytes:
+        owner, connection = self._owner, self._connection
+        owner._authorizer.reset()
+        owner._scanned_rows = 0
+        changes, row_id = connection.total_changes(), connection.last_insert_rowid()
+        started = time.perf_counter()
+        connection.trace_v2(apsw.SQLITE_TRACE_PROFILE, owner._count_scan)
+        try:
+            self._step()
+        finally:
+            connection.trace_v2(0, None)
+            owner._switched = owner._switched or owner._authorizer.switches
+        if owner._authorizer.alters:
+            self._check_names()
+        duration_ms = (time.perf_counter() - started) * 1000
+        changes = connection.total_changes() - changes
+        return self._result(duration_ms, changes, connection.last_insert_rowid() != row_id)
+
+    def _step(self) -> None:
+        cursor = self._connection.cursor()
+        cursor.exec_trace = self._before_statement
+        # Pragmas act when they are prepared: a cached one would do nothing.
+        cacheable = "pragma" not in self._sql.lower()
+        rows, take, encode = self._rows, self._budget.take, values.row_json
+        try:
+            for row in cursor.execute(self._sql, self._parameters, can_cache=cacheable):
+                encoded = encode(row)
+                take(encoded)
+                rows.append(encoded)
+        finally:
+            cursor.close(True)
+
+    def _before_statement(self, cursor: apsw.Cursor, statement: str, _: object) -> bool:
+        """SQLite has prepared `statement`, the next part of the text, and is about to run it."""
+        self._position += len(statement)
+        if not cursor.has_vdbe:
+            return True
+        if self._position < len(self._sql) and cursor.bindings_count and not _BLANK.match(self._sql, self._position):
+            raise RequestRefused(errors.ONLY_LAST_HAS_PARAMETERS)
+        self._columns = [column[0] for column in cursor.get_description()]
+        self._rows.clear()
+        if self._owner._authorizer.changes_schema and self._schema_version is None:
+            self._schema_version = self._owner._own(self._owner._schema_version)
+        return True
+
+    def _check_names(self) -> None:
+        """The authorizer is not told the new name in ALTER TABLE … RENAME TO."""
+        if any(reserved(name) for name in self._owner.names()):
+            raise RequestRefused("not authorized: SQLITE_AUTH")
+
+    def _result(self, duration_ms: float, changes: int, row_id_changed: bool) -> bytes:
+        owner, before = self._owner, self._schema_version
+        schema_changed = before is not None and owner._own(owner._schema_version) != before
+        may_have_grown = changes or schema_changed or owner._authorizer.rewrites
+        changed = bool(may_have_grown or row_id_changed)
+        if may_have_grown or owner._size is None:
+            owner._size = owner._own(owner._page_count) * owner._page_bytes
+        meta = {
+            "served_by": SERVED_BY,
+            "duration": round(duration_ms, 4),
+            "changes": changes,
+            "last_row_id": self._connection.last_insert_rowid(),
+            "changed_db": changed,
+            "size_after": owner._size,
+            "rows_read": max(len(self._rows), changes, owner._scanned_rows),
+            "rows_written": changes,
+        }
+        return b'{"columns":%b,"rows":[%b],"meta":%b}' % (
+            values.json(self._columns),
+            b",".join(self._rows),
+            values.json(meta),
+        )
+
+
+_DATABASE_OPTIONS = (
+    (apsw.SQLITE_DBCONFIG_DEFENSIVE, 1),
+    (apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0),
+    (apsw.SQLITE_DBCONFIG_WRITABLE_SCHEMA, 0),
+    (apsw.SQLITE_DBCONFIG_DQS_DML, 0),
+    (apsw.SQLITE_DBCONFIG_DQS_DDL, 0),
+    (apsw.SQLITE_DBCONFIG_ENABLE_LOAD_EXTENSION, 0),
+    (apsw.SQLITE_DBCONFIG_ENABLE_ATTACH_CREATE, 0),
+    (apsw.SQLITE_DBCONFIG_ENABLE_ATTACH_WRITE, 0),
+    (apsw.SQLITE_DBCONFIG_ENABLE_FTS3_TOKENIZER, 0),
+    (apsw.SQLITE_DBCONFIG_LEGACY_ALTER_TABLE, 0),
+)
+
+
+def _sqlite_limits(limits: SqlLimits) -> tuple[tuple[int, int], ...]:
+    return (
+        (apsw.SQLITE_LIMIT_LENGTH, limits.value_bytes),
+        (apsw.SQLITE_LIMIT_SQL_LENGTH, limits.sql_bytes),
+        (apsw.SQLITE_LIMIT_COLUMN, limits.columns),
+        (apsw.SQLITE_LIMIT_EXPR_DEPTH, limits.expression_depth),
+        (apsw.SQLITE_LIMIT_COMPOUND_SELECT, limits.compound_selects),
+        (apsw.SQLITE_LIMIT_VDBE_OP, limits.vdbe_operations),
+        (apsw.SQLITE_LIMIT_FUNCTION_ARG, limits.function_arguments),
+        (apsw.SQLITE_LIMIT_ATTACHED, 0),
+        (apsw.SQLITE_LIMIT_LIKE_PATTERN_LENGTH, limits.like_pattern_bytes),
+        (apsw.SQLITE_LIMIT_VARIABLE_NUMBER, limits.parameters),
+        (apsw.SQLITE_LIMIT_TRIGGER_DEPTH, limits.trigger_depth),
+        (apsw.SQLITE_LIMIT_WORKER_THREADS, 0),
+    )
+
+
+def _open(directory: Path) -> apsw.Connection:
+    """Raises `OSError` or `apsw.Error`. The new file's directories are on disk before it is."""
+    _make_directory(directory)
+    path = os.path.join(os.path.realpath(directory), FILE_NAME)
+    flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE | apsw.SQLITE_OPEN_NOFOLLOW
+    return apsw.Connection(path, flags=flags, statementcachesize=_STATEMENTS_CACHED)
+
+
+def _make_directory(directory: Path) -> None:
+    if directory.is_dir():
+        return
+    _make_directory(directory.parent)
+    directory.mkdir(mode=0o700, exist_ok=True)
+    descriptor = os.open(directory.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,335 @@
+"""The SQL service: a small pool of child processes in which tenants' SQL runs, and their requests' way there and back.
+
+At any moment at most one process works on a database, mostly the one that did before and so has it open. A process
+works on one database at a time, so what a request does to its process (a kill at the deadline, a crash, memory used
+up) is no one else's trouble.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Coroutine
+from pathlib import Path
+
+from host_bindings.d1 import errors
+from host_bindings.d1.child import Child, Job
+from host_bindings.d1.errors import D1Error
+from host_bindings.d1.limits import SqlLimits
+from host_bindings.d1.scheduling import Owner, Pending, Queue, Schedule
+from host_bindings.d1.wire import COMMITTING, EXECUTING, Answer, Kind, Request, Work
+
+_log = logging.getLogger(__name__)
+
+_TICK_S = 0.01
+_LATE_TICK_S = 0.1
+_QUEUE_CHECK_S = 0.25
+_SLOW_RUN_S = 0.05
+_START_PAUSE_S = 1.0
+_ATTEMPTS_MAX = 3
+
+
+class SqlService:
+    """Runs requests for any number of databases in at most `processes` child processes, started when needed.
+
+    With one process a slow request delays all databases; with more, only those of its owner (see `scheduling`).
+    Belongs to one event loop. `close` it.
+    """
+
+    def __init__(self, processes: int = 4, limits: SqlLimits | None = None) -> None:
+        if processes < 1:
+            raise ValueError("There must be at least one SQL process.")
+        self.limits = limits or SqlLimits()
+        self._processes = processes
+        self._owners: dict[str, Owner] = {}
+        self._schedule = Schedule()
+        self._children: set[Child] = set()
+        self._idle: list[Child] = []
+        self._holders: dict[Queue, list[Child]] = {}
+        self._starting = 0
+        self._start_not_before = 0.0
+        self._waiting_bytes = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._ticker: asyncio.TimerHandle | None = None
+        self._queues_checked_at = 0.0
+        self._closed = False
+
+    @property
+    def process_ids(self) -> list[int]:
+        """Of the processes that exist now."""
+        return [child.process_id for child in self._children]
+
+    # Databases
+
+    def open(self, directory: Path, owner: str) -> Queue:
+        """The queue of a database. Touches no disk. A directory has one queue at a time."""
+        found = self._owners.get(owner)
+        if found is None:
+            found = self._owners[owner] = Owner(owner)
+        found.databases += 1
+        return Queue(str(directory), found)
+
+    async def run(self, queue: Queue, kind: Kind, body: str) -> str:
+        """Runs a query (JSON text) or exec (SQL); the answer's JSON text. Raises `D1Error`."""
+        try:
+            size = len(body) if body.isascii() else len(body.encode())
+        except UnicodeEncodeError:
+            raise D1Error("D1_ERROR: The text holds half of a surrogate pair, which is no character.") from None
+        pending = Pending(kind, body, size, asyncio.get_running_loop().create_future())
+        owner = queue.owner
+        self._check_room(queue, size)
+        owner.waiting_bytes += size
+        self._waiting_bytes += size
+        try:
+            queue.waiting.append(pending)
+            if not queue.running and not queue.scheduled:
+                self._schedule.add(queue)
+                self._dispatch()
+            return await pending.future
+        finally:
+            owner.waiting_bytes -= size
+            self._waiting_bytes -= size
+
+    def _check_room(self, queue: Queue, size: int) -> None:
+        limits = self.limits
+        if self._closed or queue.closed:
+            raise D1Error(f"D1_ERROR: {errors.CLOSED}")
+        if size > limits.request_bytes:
+            raise D1Error(f"D1_ERROR: The request is larger than {limits.request_bytes} bytes.")
+        if (
+            len(queue.waiting) >= limits.queue_requests
+            or queue.owner.waiting_bytes + size > limits.queue_bytes
+            or self._waiting_bytes + size > limits.queue_bytes_total
+        ):
+            raise D1Error(f"D1_ERROR: {errors.QUEUE_FULL}")
+
+    async def close_queue(self, queue: Queue) -> None:
+        """Finishes what has been asked for, refuses what comes later, and closes the file in every process."""
+        if queue.closed:
+            return
+        queue.closed = True
+        while queue.running or queue.waiting:
+            queue.idle.clear()
+            await queue.idle.wait()
+        closings = []
+        for child in self._holders.pop(queue, []):
+            if child in self._children:
+                closing = Pending("close", "", 0, asyncio.get_running_loop().create_future())
+                if child in self._idle:
+                    self._idle.remove(child)
+                self._send(child, queue, [closing])
+                closings.append(closing.future)
+        await asyncio.gather(*closings, return_exceptions=True)
+        queue.owner.databases -= 1
+        if not queue.owner.databases:
+            self._owners.pop(queue.owner.name, None)
+
+    async def close(self) -> None:
+        """Ends the processes and waits until they have. Requests that are not answered by now fail."""
+        self._closed = True
+        if self._ticker is not None:
+            self._ticker.cancel()
+        self._fail_all(errors.CLOSED)
+        while self._children or self._tasks:
+            for child in self._children:
+                child.disconnect()
+            if self._tasks:
+                await asyncio.wait(self._tasks)
+            else:
+                await asyncio.sleep(0)
+
+    # From queues to processes
+
+    def _dispatch(self) -> None:
+        """Gives idle processes something to do."""
+        schedule = self._schedule
+        if self._closed:
+            return self._fail_all(errors.CLOSED)
+        while schedule and self._idle:
+            queue = schedule.take(self._processes, self._slow_running())
+            if queue is None:
+                break
+            group = queue.take_group(self.limits)
+            if not group:
+                queue.idle.set()
+                continue
+            queue.running = True
+            queue.owner.running += 1
+            self._send(self._take_idle(queue), queue, group)
+        if schedule and not self._children and not self._starting:
+            self._start_child()
+        if self._ticker is None and (schedule or len(self._idle) < len(self._children)):
+            self._tick_later()
+
+    def _slow_running(self) -> int:
+        before = time.monotonic() - _SLOW_RUN_S
+        return sum(
+            1
+            for child in self._children
+            if child.jobs and (child.jobs[0].queue.owner.slow or child.jobs[0].started_at < before)
+        )
+
+    def _take_idle(self, queue: Queue) -> Child:
+        """The idle process that used the database last, or the one that worked last."""
+        holders = self._holders.setdefault(queue, [])
+        if holders and holders[-1] in self._idle:
+            self._idle.remove(holders[-1])
+            return holders[-1]
+        child = self._idle.pop()
+        holders[:] = [holder for holder in holders if holder in self._children and holder is not child]
+        holders.append(child)
+        return child
+
+    def _send(self, child: Child, queue: Queue, group: list[Pending]) -> None:
+        requests = [Request(pending.kind, pending.body) for pending in group]
+        child.send(Job(Work(queue.directory, queue.last_row_id, requests), queue, group))
+
+    # From processes back: child.Listener
+
+    def answered(self, job: Job, answer: Answer, last_row_id: int) -> None:
+        future = job.group[job.answered].future
+        job.queue.last_row_id = last_row_id
+        text = answer.text.decode()
+        if future.done():
+            return
+        if answer.failed:
+            future.set_exception(D1Error(text))
+        else:
+            future.set_result(text)
+
+    def finished(self, child: Child, job: Job) -> None:
+        if not child.jobs:
+            self._idle.append(child)
+        self._release(job)
+        self._dispatch()
+
+    def lost(self, child: Child) -> None:
+        if child in self._idle:
+            self._idle.remove(child)
+        self._in_background(self._bury(child))
+
+    def _release(self, job: Job) -> None:
+        """The job's queue may run again."""
+        if job.work.requests[0].kind == "close":
+            return
+        queue = job.queue
+        queue.running = False
+        queue.owner.running -= 1
+        queue.owner.book(time.monotonic() - job.started_at)
+        if queue.waiting and not queue.scheduled:
+            self._schedule.add(queue)
+        elif not queue.waiting:
+            queue.idle.set()
+
+    async def _bury(self, child: Child) -> None:
+        """Settles what a process that has ended left undone."""
+        await child.end()
+        self._children.discard(child)
+        if not self._closed:
+            cause = "was stopped at its deadline" if child.over_deadline else "ended unexpectedly"
+            _log.warning("An SQL process %s (exit code %s)", cause, child.exit_code)
+        while child.jobs:
+            self._settle(child, child.jobs[0])
+            self._release(child.jobs.popleft())
+        self._dispatch()
+
+    def _settle(self, child: Child, job: Job) -> None:
+        """Only a commit that had begun leaves a doubt. Everything else was rolled back or had not started: the
+        request that ran answers for it, the others are run again."""
+        if job.work.requests[0].kind == "close":
+            return job.group[0].future.set_result("")
+        running, phase = child.progress()
+        again: list[Pending] = []
+        for position in range(job.answered, len(job.group)):
+            pending = job.group[position]
+            if phase == COMMITTING and position <= running:
+                pending.fail(errors.CONNECTION_LOST)
+            elif position == running:
+                pending.fail(errors.CPU_LIMIT if child.over_deadline else errors.CONNECTION_LOST)
+            elif self._closed or pending.attempts + 1 >= _ATTEMPTS_MAX:
+                pending.fail(errors.CLOSED if self._closed else errors.CONNECTION_LOST)
+            else:
+                pending.attempts += 1
+                again.append(pending)
+        job.queue.waiting.extendleft(reversed(again))
+
+    # New processes
+
+    def _start_child(self) -> None:
+        if time.monotonic() >= self._start_not_before:
+            self._starting += 1
+            self._in_background(self._start())
+        elif not self._children:
+            self._fail_all(errors.CONNECTION_LOST)
+
+    async def _start(self) -> None:
+        try:
+            child = await Child.start(self.limits, self)
+        except (OSError, TimeoutError) as error:
+            _log.error("An SQL process could not be started: %s", error)
+            self._start_not_before = time.monotonic() + _START_PAUSE_S
+            if not self._children:
+                self._fail_all(errors.CONNECTION_LOST)
+            return
+        finally:
+            self._starting -= 1
+        self._children.add(child)
+        self._idle.append(child)
+        if self._closed:
+            child.disconnect()
+        self._dispatch()
+
+    # What time does
+
+    def _tick_later(self) -> None:
+        due = time.monotonic() + _TICK_S
+        self._ticker = asyncio.get_running_loop().call_later(_TICK_S, self._tick, due)
+
+    def _tick(self, due: float) -> None:
+        """Runs while there is work."""
+        self._ticker = None
+        if self._closed:
+            return
+        now = time.monotonic()
+        # After a pause of the whole event loop, answers that have arrived come first.
+        if now - due < _LATE_TICK_S:
+            self._kill_overdue(now)
+        if now - self._queues_checked_at > _QUEUE_CHECK_S:
+            self._queues_checked_at = now
+            self._fail_overdue(now)
+        if self._schedule and not self._idle and not self._starting and len(self._children) < self._processes:
+            self._start_child()
+        self._dispatch()
+
+    def _kill_overdue(self, now: float) -> None:
+        limits = self.limits
+        allowed_s = {
+            EXECUTING: (limits.request_ms + limits.kill_grace_ms) / 1000,
+            COMMITTING: limits.commit_ms / 1000,
+        }
+        for child in self._children:
+            if child.jobs and not child.over_deadline and now - child.busy_since > allowed_s[child.progress()[1]]:
+                child.over_deadline = True
+                child.kill()
+
+    def _fail_overdue(self, now: float) -> None:
+        before = now - self.limits.queue_ms / 1000
+        queues = self._schedule.queues() + [child.jobs[0].queue for child in self._children if child.jobs]
+        for queue in queues:
+            while queue.waiting and queue.waiting[0].queued_at < before:
+                queue.waiting.popleft().fail(errors.QUEUE_TIMEOUT)
+
+    def _fail_all(self, message: str) -> None:
+        for queue in self._schedule.queues():
+            self._fail_waiting(queue, message)
+
+    def _fail_waiting(self, queue: Queue, message: str) -> None:
+        while queue.waiting:
+            queue.waiting.popleft().fail(message)
+        queue.idle.set()
+
+    def _in_background(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

@@ -1,0 +1,92 @@
+"""What the parent and a child process say to each other: a 4-byte little-endian length, then MessagePack.
+
+The parent sends one `Setup`, then `Work`; the child answers the setup with an empty `Answers` and each request with
+one entry of an `Answers`, in order. `Status` is a page of shared memory in which the child says what it is doing:
+after a kill the parent knows which request ran and whether a commit had begun.
+"""
+
+from __future__ import annotations
+
+import mmap
+from typing import Literal
+
+import msgspec
+
+from host_bindings.d1.limits import SqlLimits
+
+LENGTH_BYTES = 4
+
+Kind = Literal["query", "exec", "close"]
+
+
+class Setup(msgspec.Struct, array_like=True, frozen=True):
+    limits: SqlLimits
+
+
+class Request(msgspec.Struct, array_like=True, frozen=True):
+    """`body` is JSON text for a query, SQL for exec, empty for close."""
+
+    kind: Kind
+    body: str
+
+
+class Work(msgspec.Struct, array_like=True, frozen=True):
+    """Requests for one database, `directory`. `last_row_id` is what its last answer said, whichever child gave it."""
+
+    directory: str
+    last_row_id: int
+    requests: list[Request]
+
+
+class Answer(msgspec.Struct, array_like=True, frozen=True):
+    """`text` is UTF-8: a JSON result or, if `failed`, an error message."""
+
+    failed: bool
+    text: bytes
+
+
+class Answers(msgspec.Struct, array_like=True, frozen=True):
+    answers: list[Answer]
+    last_row_id: int
+
+
+_encoder = msgspec.msgpack.Encoder()
+
+
+def frame(message: Setup | Work | Answers) -> bytes:
+    """A message with its length before it."""
+    content = _encoder.encode(message)
+    return len(content).to_bytes(LENGTH_BYTES, "little") + content
+
+
+STATUS_BYTES = mmap.PAGESIZE
+
+EXECUTING = 0
+COMMITTING = 1
+
+
+class Status:
+    """The shared page: number of the `Work` (1, 2, …), position of the request in it, EXECUTING or COMMITTING."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._map = mmap.mmap(descriptor, STATUS_BYTES)
+        self._words = memoryview(self._map).cast("I")
+
+    def begin_work(self) -> None:
+        self._words[1] = 0
+        self._words[2] = EXECUTING
+        self._words[0] += 1
+
+    def executing(self, position: int) -> None:
+        self._words[1] = position
+        self._words[2] = EXECUTING
+
+    def committing(self) -> None:
+        self._words[2] = COMMITTING
+
+    def read(self) -> tuple[int, int, int]:
+        return self._words[0], self._words[1], self._words[2]
+
+    def close(self) -> None:
+        self._words.release()
+        self._map.close()

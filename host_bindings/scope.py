@@ -1,0 +1,131 @@
+"""(tenant, binding name) -> resource: the only place where a name that a tenant gives becomes storage.
+
+Two tenants that configure the same resource id get two different resources: every path is derived from the tenant and
+the id together. Names of tenants, ids and bindings are hostile; they reach the file system only as SHA-256 of a
+length-prefixed encoding, so that no choice of names can make two of them meet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from host_bindings.contract import Failure
+from host_bindings.d1.database import Database
+from host_bindings.d1.service import SqlService
+from host_bindings.kv.store import KVNamespace
+from host_bindings.r2.store import Bucket
+
+BindingType = Literal["kv_namespace", "r2_bucket", "d1", "plain_text", "secret_text", "json"]
+
+STORAGE_TYPES: tuple[BindingType, ...] = ("kv_namespace", "r2_bucket", "d1")
+
+Resource = KVNamespace | Bucket | Database
+R = TypeVar("R", KVNamespace, Bucket, Database)
+
+
+@dataclass(frozen=True)
+class Tenant:
+    """Who owns a resource: a script in a dispatch namespace."""
+
+    namespace: str
+    script: str
+
+
+@dataclass(frozen=True)
+class Binding:
+    """A line of a tenant's configuration: a name and what it stands for.
+
+    `resource_id` is set for storage, `value` for plain_text, secret_text (str) and json (any JSON value).
+    """
+
+    type: BindingType
+    name: str
+    resource_id: str | None = None
+    value: object = field(default=None, repr=False)
+
+
+class Scope:
+    """What one tenant version may reach, by binding name. Made by `Resources.scope`."""
+
+    def __init__(self, bindings: Mapping[str, Binding], resources: Mapping[str, Resource]) -> None:
+        self._resources = dict(resources)
+        self.description = json.dumps({name: _describe(binding) for name, binding in bindings.items()})
+        """What the guest is told about its bindings: see `environment.bindings` in the contract."""
+
+    def kv(self, binding: str) -> KVNamespace:
+        """Raises `Failure` if the tenant has no KV binding of that name. The same goes for the two below."""
+        return self._find(binding, KVNamespace, "KV namespace")
+
+    def r2(self, binding: str) -> Bucket:
+        return self._find(binding, Bucket, "R2 bucket")
+
+    def d1(self, binding: str) -> Database:
+        return self._find(binding, Database, "D1 database")
+
+    def _find(self, binding: str, kind: type[R], label: str) -> R:
+        resource = self._resources.get(binding)
+        if not isinstance(resource, kind):
+            raise Failure("TypeError", f"This worker has no {label} bound as {binding[:64]!r}.")
+        return resource
+
+
+class Resources:
+    """Opens and keeps the stores of all tenants under one directory."""
+
+    def __init__(self, directory: Path, sql: SqlService) -> None:
+        self._directory = directory
+        self._sql = sql
+        self._open: dict[Path, Resource] = {}
+
+    def scope(self, tenant: Tenant, bindings: Sequence[Binding]) -> Scope:
+        """The tenant's scope. Opens lazily: touches no disk before the first use of a resource."""
+        storage = {b.name: self._resource(tenant, b) for b in bindings if b.type in STORAGE_TYPES}
+        return Scope({b.name: b for b in bindings}, storage)
+
+    async def purge(self, tenant: Tenant) -> None:
+        """Closes the tenant's stores and deletes their data for good."""
+        root = self._tenant_directory(tenant)
+        await asyncio.gather(*[self._open.pop(path).close() for path in list(self._open) if path.is_relative_to(root)])
+        await asyncio.to_thread(shutil.rmtree, root, ignore_errors=True)
+
+    async def close(self) -> None:
+        """Closes every store; what was acknowledged is on disk."""
+        stores, self._open = list(self._open.values()), {}
+        await asyncio.gather(*[store.close() for store in stores])
+
+    def _tenant_directory(self, tenant: Tenant) -> Path:
+        return self._directory / _digest(tenant.namespace, tenant.script)
+
+    def _resource(self, tenant: Tenant, binding: Binding) -> Resource:
+        assert binding.resource_id is not None
+        path = self._tenant_directory(tenant) / binding.type / _digest(binding.resource_id)
+        found = self._open.get(path)
+        if found is None:
+            found = self._open[path] = self._makers()[binding.type](path)
+        return found
+
+    def _makers(self) -> dict[str, Callable[[Path], Resource]]:
+        return {"kv_namespace": KVNamespace, "r2_bucket": Bucket, "d1": lambda path: Database(path, self._sql)}
+
+
+def _digest(*names: str) -> str:
+    """A file name for names that may hold anything: injective but for SHA-256, 40 hex digits."""
+    state = hashlib.sha256()
+    for name in names:
+        encoded = name.encode("utf-8", "surrogatepass")
+        state.update(len(encoded).to_bytes(8, "big"))
+        state.update(encoded)
+    return state.hexdigest()[:40]
+
+
+def _describe(binding: Binding) -> dict[str, object]:
+    if binding.type in STORAGE_TYPES:
+        return {"type": binding.type}
+    return {"type": binding.type, "json" if binding.type == "json" else "text": binding.value}

@@ -1,0 +1,111 @@
+"""How a store's SQLite file is opened: every connection to one is made here. Everything here blocks."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import apsw
+
+from host_bindings.storage.directories import make_directory
+
+BUSY_SECONDS = 10.0
+"""How long to wait for another process' transaction. They last milliseconds."""
+
+_CACHE_KIB = 1024
+_WAL_KEPT_BYTES = 8 * 1024 * 1024
+
+Prepare = Callable[[apsw.Connection], None]
+"""Brings the schema up to date, within a transaction that has the write lock."""
+
+
+def open_connection(path: Path, prepare: Prepare, version: int, *, read_only: bool) -> apsw.Connection:
+    """A connection to the file, which is made if it is missing, with the schema's `version` prepared.
+
+    Raises `apsw.Error` and `OSError`.
+    """
+    make_directory(path.parent)
+    # SQLite gives its -wal and -shm files the mode of the file itself.
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_NOMUTEX)
+    try:
+        connection.set_busy_handler(_wait)
+        connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
+        connection.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
+        _use_wal(connection)
+        # FULL: a commit returns after its fsync. Without it a power failure takes back what was acknowledged.
+        for name, value in (
+            ("synchronous", "FULL"),
+            ("cache_size", -_CACHE_KIB),
+            ("temp_store", "MEMORY"),
+            ("journal_size_limit", _WAL_KEPT_BYTES),
+        ):
+            connection.pragma(name, value)
+        if connection.pragma("user_version") != version:
+            with transaction(connection):
+                if connection.pragma("user_version") != version:
+                    prepare(connection)
+                    connection.pragma("user_version", version)
+        if read_only:
+            connection.pragma("query_only", 1)
+    except BaseException:
+        connection.close(True)
+        raise
+    return connection
+
+
+@contextmanager
+def transaction(connection: apsw.Connection) -> Iterator[None]:
+    """A transaction that no other writer can come between."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+@contextmanager
+def snapshot(connection: apsw.Connection) -> Iterator[None]:
+    """Statements that are to see the same state. Within a transaction they do so anyway."""
+    if connection.in_transaction:
+        yield
+        return
+    connection.execute("BEGIN")
+    try:
+        yield
+    finally:
+        if connection.in_transaction:
+            connection.execute("COMMIT")
+
+
+def rows(connection: apsw.Connection, sql: str, parameters: Sequence[str | bytes | int | None]) -> list[Any]:
+    """All rows of one statement. Nothing of the statement stays open, as `Database` demands."""
+    return connection.execute(sql, parameters).fetchall()
+
+
+def _wait(calls: int) -> bool:
+    # SQLite's own handler soon sleeps for 100 ms, a hundred times as long as another process needs for its commit.
+    step = min(0.0002 * (calls + 1), 0.005)
+    time.sleep(step)
+    return calls * 0.005 < BUSY_SECONDS
+
+
+def _use_wal(connection: apsw.Connection) -> None:
+    # The change to WAL needs the file for itself and gives up at once, without the busy handler, if it is in use.
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            if connection.pragma("journal_mode", "WAL") == "wal":
+                return
+        except apsw.BusyError:
+            pass
+        if time.monotonic() > deadline:
+            raise apsw.BusyError("the database could not be put into WAL mode")
+        time.sleep(0.005)

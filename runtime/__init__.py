@@ -1,0 +1,1 @@
+"""The host program: what runs on the operator's machine."""

@@ -1,0 +1,66 @@
+"""What is to be deployed, whether it is deployed already, and deploying it."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from runtime.cli.client import AdminClient
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """A component and its configuration, in the shapes of the management API's metadata."""
+
+    name: str
+    component: Path
+    bindings: list[dict[str, Any]] = field(default_factory=list, repr=False)
+    limits: dict[str, Any] = field(default_factory=dict)
+    tags: list[str] = field(default_factory=list)
+
+    def metadata(self) -> dict[str, Any]:
+        return {"bindings": self.bindings, "limits": self.limits, "tags": self.tags}
+
+
+def deploy_if_changed(client: AdminClient, namespace: str, deployment: Deployment) -> dict[str, Any] | None:
+    """The new version as the API shows it; None if the very same is deployed already."""
+    current = client.script(namespace, deployment.name)
+    if current is not None and is_same(current, deployment):
+        return None
+    return client.put_script(namespace, deployment.name, deployment.metadata(), deployment.component)
+
+
+def is_same(script: dict[str, Any], deployment: Deployment) -> bool:
+    """Whether a script, as the API shows it, is what would be deployed. Secrets are not shown: never the same."""
+    if any(binding["type"] == "secret_text" for binding in deployment.bindings):
+        return False
+    return bool(
+        _by_name(script["bindings"]) == _by_name(deployment.bindings)
+        and script["limits"] == _complete_limits(deployment.limits)
+        and script["tags"] == deployment.tags
+        and script["etag"] == _digest(deployment.component)
+    )
+
+
+def _by_name(bindings: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    return {binding["name"]: binding for binding in bindings}
+
+
+def _complete_limits(given: dict[str, Any]) -> dict[str, Any] | None:
+    """The limits with the defaults filled in; None if they are not valid, which the server will then say."""
+    import msgspec
+
+    from runtime.engine.limits import Limits
+
+    try:
+        limits = msgspec.convert(given, Limits)
+    except msgspec.ValidationError:
+        return None
+    return {name: getattr(limits, name) for name in limits.__struct_fields__}
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,174 @@
+"""The engine: one wasmtime engine for the process, what has been loaded into it, and what beats its time.
+
+Everything that instances share is here: the linkers, the epoch ticker that ends time-slices, the turns, the watchdog
+that ends calls at their wall-clock limit and closes instances that nobody has used for a while.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import thread_time_ns
+from typing import TYPE_CHECKING
+
+from host_bindings.context import GuestContext
+from host_bindings.contract import Interface
+from runtime.engine.compile import configuration
+from runtime.engine.errors import WallTimeExceeded
+from runtime.engine.instance import Instance
+from runtime.engine.linking import build_linker
+from runtime.engine.native import Linker, NativeComponent, NativeEngine, NativeModule
+from runtime.engine.turns import Turns
+
+if TYPE_CHECKING:
+    from runtime.engine.pool import Invocation, WorkerPool
+
+logger = logging.getLogger(__name__)
+
+SLICE_S = 0.002
+"""How long a guest runs before others get their turn."""
+
+TICKS_WITHOUT_CALL_MAX = 50
+"""After so many slices without a call the ticker sleeps until the next one."""
+
+WATCH_INTERVAL_S = 0.05
+"""How often the watchdog looks at the calls in flight: how exact a wall-clock limit is."""
+
+IDLE_S = 60.0
+"""How long an instance is kept without a request."""
+
+IDLE_INSTANCES_MAX = 256
+"""How many idle instances all tenants together may keep; the least recently used goes first."""
+
+
+@dataclass(frozen=True)
+class LoadedComponent:
+    """A component that can be instantiated. Keeps its machine code mapped."""
+
+    native: NativeComponent
+    linker: Linker
+
+
+class Ticker:
+    """A thread that moves the epoch on while guests run, and sleeps when none does."""
+
+    def __init__(self, engine: NativeEngine) -> None:
+        self._engine = engine
+        self._wake = threading.Event()
+        self._stop = threading.Event()
+        self._asleep = True
+        self.calls = 0
+        self._thread = threading.Thread(target=self._run, name="epoch", daemon=True)
+        self._thread.start()
+
+    def keep(self) -> None:
+        """Tells that a guest is about to run."""
+        self.calls += 1
+        if self._asleep:
+            self._asleep = False
+            self._wake.set()
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._wake.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        pause = threading.Event()
+        while not self._stop.is_set():
+            self._wake.wait()
+            self._wake.clear()
+            quiet, seen = 0, -1
+            while not self._stop.is_set() and quiet < TICKS_WITHOUT_CALL_MAX:
+                pause.wait(SLICE_S)
+                self._engine.increment_epoch()
+                quiet, seen = (quiet + 1, seen) if self.calls == seen else (0, self.calls)
+            self._asleep = True
+            if self.calls != seen:
+                self._wake.set()
+
+
+class Engine:
+    """Make one in each server process, on its event loop."""
+
+    def __init__(
+        self, interfaces: Sequence[Interface], flush: Callable[[GuestContext], None] = lambda _context: None
+    ) -> None:
+        """`interfaces`: all that a component may import. `flush` is called at the end of every call."""
+        self.loop = asyncio.get_running_loop()
+        self.native = NativeEngine(configuration())
+        self.flush = flush
+        self.instances: dict[int, Instance] = {}
+        """Live instances by their store's context: how a host function finds its caller."""
+        self.now = self.loop.time()
+        """The loop's time as of the watchdog's last look: cheap, and exact to its interval."""
+        self.turns = Turns(self.loop)
+        self.invocations: dict[Invocation, float] = {}
+        """Calls in flight and when each must be over."""
+        self.idle: OrderedDict[Instance, tuple[WorkerPool, float]] = OrderedDict()
+        """Instances without a call, least recently used first, and since when."""
+        self._cpu_mark_ns = thread_time_ns()
+        self._interfaces = tuple(interfaces)
+        self._modules: dict[str, NativeModule] = {}
+        self._linkers: dict[tuple[str, ...], Linker] = {}
+        self._ticker = Ticker(self.native)
+        self.keep_ticking = self._ticker.keep
+        self._watch = self.loop.call_later(WATCH_INTERVAL_S, self._watchdog)
+
+    def load(self, component: Path, modules: Mapping[str, Path]) -> LoadedComponent:
+        """Maps machine code. Blocks for a few milliseconds: call it in a thread.
+
+        `component` and `modules` (by the name under which the component imports them) are files that this host
+        compiled and has verified: they run as native code. Raises `NativeError` if they are not for this engine.
+        """
+        for name, path in modules.items():
+            if name not in self._modules:
+                self._modules[name] = NativeModule(self.native.engine, path)
+        key = tuple(sorted(modules))
+        linker = self._linkers.get(key)
+        if linker is None:
+            used = {name: self._modules[name] for name in key}
+            linker = self._linkers[key] = build_linker(self.native, self._interfaces, used, self.instances)
+        return LoadedComponent(NativeComponent(self.native.engine, component), linker)
+
+    def cpu_time_ns(self, elapsed_ns: int) -> int:
+        """The CPU time of a slice that has just ended and took so long: at most what the thread has really had."""
+        now = thread_time_ns()
+        spent, self._cpu_mark_ns = now - self._cpu_mark_ns, now
+        return min(elapsed_ns, spent)
+
+    def report(self, error: BaseException) -> None:
+        """Logs a fault of the host's own for the operator."""
+        logger.error("a host function failed", exc_info=error)
+
+    def keep_idle(self, instance: Instance, pool: WorkerPool) -> None:
+        """Notes that an instance has nothing to do; makes room if too many have."""
+        self.idle[instance] = (pool, self.now)
+        if len(self.idle) > IDLE_INSTANCES_MAX:
+            oldest, (owner, _) = next(iter(self.idle.items()))
+            owner.discard_idle(oldest)
+
+    async def close(self) -> None:
+        """Stops the engine. Pools must have been closed."""
+        self._watch.cancel()
+        for instance in list(self.instances.values()):
+            instance.close()
+        await asyncio.to_thread(self._ticker.stop)
+
+    def _watchdog(self) -> None:
+        now = self.now = self.loop.time()
+        self._cpu_mark_ns = thread_time_ns()
+        for invocation, deadline in list(self.invocations.items()):
+            if deadline <= now:
+                invocation.abort(WallTimeExceeded(invocation.limits.wall_ms))
+        while self.idle:
+            instance, (pool, since) = next(iter(self.idle.items()))
+            if since + IDLE_S > now:
+                break
+            pool.discard_idle(instance)
+        self._watch = self.loop.call_later(WATCH_INTERVAL_S, self._watchdog)

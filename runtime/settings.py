@@ -1,0 +1,182 @@
+"""The server's settings: one validated model, read from the environment and from command line options.
+
+Every room of the runtime may import this module; it imports none of them. Each setting is a field of
+`ServerSettings`; the environment variable that sets it is CLOISTER_ and the field's name in capitals.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+LogFormat = Literal["auto", "json", "pretty"]
+LogLevel = Literal["debug", "info", "warning", "error"]
+
+ENVIRONMENT_PREFIX = "CLOISTER_"
+
+NAME_PATTERN = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9])?")
+"""The names of dispatch namespaces and of scripts (use `fullmatch`)."""
+
+NAME_RULE = "1 to 63 lower-case letters, digits, '-' and '_', beginning and ending with a letter or digit"
+
+MIB = 1024 * 1024
+
+
+class SettingsError(ValueError):
+    """A setting is not valid; the message names it and says what it may be."""
+
+
+@dataclass(frozen=True)
+class ServerSettings:
+    """How `cloister serve` runs. Port 0 means any free port. Raises `SettingsError` for values that cannot be."""
+
+    host: str = "127.0.0.1"
+    """The address on which tenants' traffic is taken."""
+    port: int = 8787
+    admin_port: int = 8788
+    """The management API's port; it listens on 127.0.0.1 only."""
+    data: Path = Path(".cloister")
+    """Where everything is kept."""
+    dispatcher: Path | None = None
+    """The folder or file of the operator's dispatch code; None: requests go to the tenant's `fetch`."""
+    trust_header: bool = False
+    """Whether tenants' traffic may be taken from other machines though nothing proves who a caller is: only behind a
+    proxy that authenticates callers and sets the header."""
+    namespace: str = "production"
+    """The dispatch namespace in which the dispatcher looks scripts up."""
+    upload_bytes_max: int = 64 * MIB
+    """The largest component that may be uploaded."""
+    request_body_bytes_max: int = 100 * MIB
+    """The largest body of a request to a tenant."""
+    shutdown_grace_s: float = 10.0
+    """How long running requests may take after SIGTERM."""
+    admin_token: str | None = field(default=None, repr=False)
+    """The management API's token; None: a random one, kept in the data directory."""
+    admin_host_names: tuple[str, ...] = ()
+    """Host names under which the management API may be called, besides the loopback ones (behind a proxy, say)."""
+    log_format: LogFormat = "auto"
+    """auto: pretty on a terminal, else JSON."""
+    log_level: LogLevel = "info"
+    access_log: bool = True
+    """Whether each request leaves a line in the log."""
+
+    def __post_init__(self) -> None:
+        for name in ("port", "admin_port"):
+            _check(0 <= getattr(self, name) <= 65_535, name, "a port is a number from 0 to 65535")
+        _check(self.port == 0 or self.port != self.admin_port, "admin_port", "it must differ from the port of tenants")
+        _check(bool(NAME_PATTERN.fullmatch(self.namespace)), "namespace", NAME_RULE)
+        _check(1024 <= self.upload_bytes_max <= 1024 * MIB, "upload_bytes_max", "1 KiB to 1 GiB, in bytes")
+        _check(self.request_body_bytes_max >= 0, "request_body_bytes_max", "a number of bytes")
+        _check(0 <= self.shutdown_grace_s <= 3600, "shutdown_grace_s", "0 to 3600 seconds")
+        token_ok = self.admin_token is None or _is_token(self.admin_token)
+        _check(token_ok, "admin_token", "16 to 512 printable ASCII characters without spaces")
+        _check(self.log_format in get_args(LogFormat), "log_format", f"one of {', '.join(get_args(LogFormat))}")
+        _check(self.log_level in get_args(LogLevel), "log_level", f"one of {', '.join(get_args(LogLevel))}")
+
+    @property
+    def admin_host(self) -> str:
+        return "127.0.0.1"
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach the port of tenants."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+    @property
+    def admin_token_path(self) -> Path:
+        return self.data / "admin-token"
+
+    @property
+    def registry_path(self) -> Path:
+        return self.data / "registry.sqlite"
+
+    @property
+    def artifacts_directory(self) -> Path:
+        return self.data / "artifacts"
+
+    @property
+    def resources_directory(self) -> Path:
+        """The tenants' KV namespaces, buckets and databases."""
+        return self.data / "resources"
+
+    @property
+    def uploads_directory(self) -> Path:
+        """Uploads on their way in; nothing in it outlives its request."""
+        return self.data / "uploads"
+
+
+def read_settings(environment: Mapping[str, str] | None = None, **options: Any) -> ServerSettings:
+    """Settings from options, else from the environment, else the defaults.
+
+    An option that is None counts as not given; an empty variable counts as not set. The data directory and the
+    dispatcher become absolute paths. Raises `SettingsError`.
+    """
+    environment = os.environ if environment is None else environment
+    values: dict[str, Any] = {}
+    for setting in fields(ServerSettings):
+        name = setting.name
+        if options.get(name) is not None:
+            values[name] = options[name]
+        elif text := environment.get(ENVIRONMENT_PREFIX + name.upper(), "").strip():
+            values[name] = _parse(name, text, setting.type)
+    for name in ("data", "dispatcher"):
+        if name in values:
+            values[name] = Path(values[name]).expanduser().absolute()
+    values.setdefault("data", ServerSettings.data.absolute())
+    return ServerSettings(**values)
+
+
+def prepare_data_directory(settings: ServerSettings) -> None:
+    """Makes the data directory, which only its owner may enter (0700). Raises `SettingsError` where it cannot."""
+    try:
+        for directory in (settings.data, settings.uploads_directory):
+            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if directory.stat().st_mode & 0o077:
+                directory.chmod(0o700)
+    except OSError as error:
+        raise SettingsError(f"data: {settings.data} cannot be used as the data directory: {error.strerror}") from error
+
+
+def _is_token(text: str) -> bool:
+    return re.fullmatch(r"[!-~]{16,512}", text) is not None
+
+
+def _check(holds: bool, name: str, rule: str) -> None:
+    if not holds:
+        raise SettingsError(f"{name}: {rule}")
+
+
+def _boolean(text: str) -> bool:
+    if text.lower() in ("1", "true", "yes", "on"):
+        return True
+    if text.lower() in ("0", "false", "no", "off"):
+        return False
+    raise ValueError
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word.strip().lower() for word in text.split(",") if word.strip())
+
+
+_PARSERS: Mapping[str, tuple[Callable[[str], object], str]] = {
+    "int": (int, "a whole number"),
+    "float": (float, "a number"),
+    "bool": (_boolean, "on or off"),
+    "tuple[str, ...]": (_words, "words with commas between"),
+}
+
+
+def _parse(name: str, text: str, kind: Any) -> object:
+    parser, rule = _PARSERS.get(kind, (str, "text"))
+    try:
+        return parser(text)
+    except ValueError:
+        raise SettingsError(f"{ENVIRONMENT_PREFIX}{name.upper()}: must be {rule}") from None

@@ -1,0 +1,327 @@
+"""KV, R2 and D1 as a worker's code sees them, with real stores behind."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from host_bindings.body import BytesBody
+from runtime.engine.errors import GuestException
+from tests.guest_sdk.laboratory import Laboratory, content
+from workers import ReadableStream
+
+Experiment = Callable[[Callable[[Laboratory], Awaitable[None]]], None]
+Results = Callable[..., None]
+
+
+@pytest.fixture
+def gives(experiment: Experiment) -> Results:
+    """Says what code returns when a worker runs it."""
+
+    def check(code: str, expected: Any, *arguments: Any) -> None:
+        async def body(worker: Laboratory) -> None:
+            assert await worker.run(code, *arguments) == expected
+
+        experiment(body)
+
+    return check
+
+
+# KV
+
+
+def test_kv_types(gives: Results) -> None:
+    code = """
+    await env.KV.put("key", '{"a": [1]}')
+    found = [await env.KV.get("key"), (await env.KV.get("key", "json")).a]
+    found.append(bytes(await env.KV.get("key", "arrayBuffer")))
+    found.append(await env.KV.get("key", type="bytes"))
+    stream = await env.KV.get("key", {"type": "stream", "cacheTtl": 60})
+    found.append(b"".join([chunk async for chunk in stream]))
+    return [*found, await env.KV.get("nothing"), await env.KV.get("nothing", "json")]
+    """
+    text = '{"a": [1]}'
+
+    gives(code, [text, [1], text.encode(), text.encode(), text.encode(), None, None])
+
+
+def test_kv_metadata_is_the_workers_own(gives: Results) -> None:
+    code = """
+    await env.KV.put("key", "v", metadata={"created_at": 1, "deep": {"a_b": None}}, expiration_ttl=600)
+    found = await env.KV.getWithMetadata("key")
+    missing = await env.KV.get_with_metadata("nothing")
+    page = await env.KV.list(prefix="k")
+    lasts = page["keys"][0]["expiration"] > time.time()
+    return [found.value, found.metadata, dict(missing), page.keys[0].metadata, lasts]
+    """
+    metadata = {"created_at": 1, "deep": {"a_b": None}}
+
+    gives(code, ["v", metadata, {"value": None, "metadata": None, "cacheStatus": None}, metadata, True])
+
+
+def test_kv_values_and_keys_are_javascripts(gives: Results) -> None:
+    code = """
+    values = {"int": 5, "true": True, "none": None, "half": 0.5, "two": 2.0, "big": 2**53 + 1, "bytes": bytearray(b"b")}
+    for key, value in values.items():
+        await env.KV.put(key, value)
+    await env.KV.put(7, "seven")
+    return [await env.KV.get([*values, "7"]), await env.KV.get("7")]
+    """
+    texts = {"int": "5", "true": "true", "none": "null", "half": "0.5", "two": "2", "big": str(2**53 + 1), "bytes": "b"}
+
+    gives(code, [{**texts, "7": "seven"}, "seven"])
+
+
+def test_kv_pages(gives: Results) -> None:
+    code = """
+    for n in range(5):
+        await env.KV.put(f"k{n}", "x")
+    first = await env.KV.list({"limit": 3})
+    second = await env.KV.list(limit=3, cursor=first.cursor)
+    await env.KV.delete("k0")
+    names = [[key.name for key in page.keys] for page in (first, second)]
+    return [names, first.list_complete, second.list_complete, "cursor" in second, len((await env.KV.list()).keys)]
+    """
+
+    gives(code, [[["k0", "k1", "k2"], ["k3", "k4"]], False, True, False, 4])
+
+
+def test_kv_takes_streams_and_values_of_full_size(gives: Results) -> None:
+    code = """
+    await env.KV.put("stream", arguments[0])
+    await env.KV.put("full", b"\\xff" * (25 * 1024 * 1024))
+    return [await env.KV.get("stream", "bytes"), len(await env.KV.get("full", "bytes"))]
+    """
+
+    gives(code, [b"\xff" * 100_000, 25 * 1024 * 1024], ReadableStream(BytesBody(b"\xff" * 100_000)))
+
+
+@pytest.mark.parametrize(
+    ("code", "name", "message"),
+    [
+        ("await env.KV.put('k', {})", "TypeError", "KV put() accepts only strings, ArrayBuffers"),
+        ("await env.KV.put('k', [1])", "TypeError", "KV put() accepts only strings, ArrayBuffers"),
+        ("await env.KV.get('')", "TypeError", "Key name cannot be empty."),
+        ("await env.KV.get('a' * 513)", "Error", "KV GET failed: 414 UTF-8 encoded length of 513"),
+        ("await env.KV.put('k', 'v', expirationTtl=5)", "Error", "KV PUT failed: 400 Invalid expiration_ttl of 5."),
+        ("await env.KV.put('k', 'v', {'metadata': 'x' * 2000})", "Error", "KV PUT failed: 413 Metadata length"),
+        ("await env.KV.put('k', 'v')\nawait env.KV.get('k', 'nonsense')", "TypeError", "Unknown response type."),
+        ("await env.KV.put('k', '{')\nawait env.KV.get('k', 'json')", "JSONDecodeError", ""),
+        ("[x for x in env.KV]", "TypeError", "'KvNamespace' object is not iterable"),
+        ("await env.BUCKET.put('k', 5)", "TypeError", ""),
+        ("await env.BUCKET.get('k', range={'offset': -1})", "ValueError", "Invalid range. Starting offset (-1)"),
+        ("await env.BUCKET.put('k', 'v', md5='00')", "TypeError", "MD5 is 32 hex characters, not 2"),
+        ("await env.BUCKET.list(limit=0)", "Error", "list: MaxKeys params must be positive integer <= 1000. (10022)"),
+        ("await env.DB.prepare('SELEKT').all()", "Error", 'D1_ERROR: near "SELEKT": syntax error'),
+        ("await env.DB.prepare('SELECT 1 a').first('zzz')", "Error", "D1_COLUMN_NOTFOUND: Column not found (zzz)"),
+        ("env.DB.prepare('SELECT ?').bind({})", "Error", "D1_TYPE_ERROR: Type 'object' not supported for value"),
+        ("env.DB.prepare('SELECT ?').bind([256])", "Error", "D1_TYPE_ERROR: Type 'list' not supported"),
+    ],
+)
+def test_failures_have_cloudflares_texts(experiment: Experiment, code: str, name: str, message: str) -> None:
+    async def body(worker: Laboratory) -> None:
+        with pytest.raises(GuestException) as caught:
+            await worker.run(code)
+        assert caught.value.name == name
+        assert caught.value.message.startswith(message)
+
+    experiment(body)
+
+
+def test_failures_can_be_caught_as_js_exceptions(gives: Results) -> None:
+    code = """
+    try:
+        await env.DB.prepare("SELEKT").all()
+    except ffi.JsException as error:
+        return [error.name, error.message == str(error), "syntax error" in str(error)]
+    """
+
+    gives(code, ["Error", True, True])
+
+
+# R2
+
+
+def test_r2_objects_have_their_fields_in_both_spellings(gives: Results) -> None:
+    code = """
+    stored = await env.BUCKET.put(
+        "a/b",
+        b"content",
+        http_metadata={"content_type": "a/b", "cacheExpiry": datetime.datetime(2030, 1, 1, tzinfo=datetime.UTC)},
+        customMetadata={"user_id": "5"},
+    )
+    found = await env.BUCKET.get("a/b")
+    headers = Headers()
+    found.writeHttpMetadata(headers)
+    return [
+        [stored.key, stored.size, stored.etag == found.etag, found.httpEtag == found.http_etag == f'"{found.etag}"'],
+        [found.custom_metadata, found.customMetadata.user_id, found["size"], found.checksums.md5],
+        abs((datetime.datetime.now(datetime.UTC) - found.uploaded).total_seconds()) < 60,
+        dict(headers.items()),
+        found.range,
+        [await found.text(), found.body_used],
+    ]
+    """
+
+    gives(
+        code,
+        [
+            ["a/b", 7, True, True],
+            [{"user_id": "5"}, "5", 7, hashlib.md5(b"content").digest()],
+            True,
+            {"content-type": "a/b", "expires": "Tue, 01 Jan 2030 00:00:00 GMT"},
+            {"offset": 0, "length": 7},
+            ["content", True],
+        ],
+    )
+
+
+def test_r2_reads_once(experiment: Experiment) -> None:
+    async def body(worker: Laboratory) -> None:
+        with pytest.raises(GuestException, match="Body has already been used") as caught:
+            await worker.run(
+                """
+                await env.BUCKET.put('k', 'v')
+                found = await env.BUCKET.get('k')
+                await found.bytes()
+                await found.json()
+                """
+            )
+        assert caught.value.name == "TypeError"
+
+    experiment(body)
+
+
+def test_r2_ranges_and_conditions(gives: Results) -> None:
+    code = """
+    stored = await env.BUCKET.put("k", "0123456789")
+    ranges = [{"offset": 2, "length": 3}, {"suffix": 2}, Headers({"Range": "bytes=4-5"})]
+    parts = [await (await env.BUCKET.get("k", range=part)).text() for part in ranges]
+    unmet = await env.BUCKET.get("k", {"onlyIf": {"etagMatches": "other"}})
+    unchanged = await env.BUCKET.get("k", onlyIf=Headers({"If-None-Match": stored.httpEtag}))
+    refused = await env.BUCKET.put("k", "x", only_if={"etag_does_not_match": "*"})
+    return [parts, unmet.body, unmet.size, unchanged.body, refused, await env.BUCKET.get("nothing")]
+    """
+
+    gives(code, [["234", "89", "45"], None, 10, None, None, None])
+
+
+def test_r2_lists_and_deletes(gives: Results) -> None:
+    code = """
+    for key in ("a/1", "a/2", "b"):
+        await env.BUCKET.put(key, "x", customMetadata={"k_k": key})
+    page = await env.BUCKET.list(delimiter="/", include=["customMetadata"])
+    first = await env.BUCKET.list(limit=2)
+    rest = await env.BUCKET.list(limit=2, cursor=first.cursor)
+    await env.BUCKET.delete(["a/1", "b"])
+    return [
+        [page.delimited_prefixes, [(o.key, o.customMetadata) for o in page.objects], page.truncated],
+        [first.truncated, [o.key for o in rest.objects]],
+        [o.key for o in (await env.BUCKET.list()).objects],
+        (await env.BUCKET.head("b")) is None,
+    ]
+    """
+
+    gives(code, [[["a/"], [["b", {"k_k": "b"}]], False], [True, ["b"]], ["a/2"], True])
+
+
+def test_r2_takes_whatever_is_a_body(gives: Results) -> None:
+    code = """
+    def pieces():
+        yield "a"
+        yield b"b"
+    bodies = ["text", b"\\xff", None, Blob(["blob"]), arguments[0], Response(pieces()).body, bytearray(b"x" * 100_000)]
+    sizes = []
+    for body in bodies:
+        sizes.append((await env.BUCKET.put("k", body)).size)
+    found = await env.BUCKET.get("k")
+    return [sizes, len(await found.bytes())]
+    """
+
+    gives(code, [[4, 1, 0, 4, 70_000, 2, 100_000], 100_000], ReadableStream(BytesBody(bytes(70_000))))
+
+
+def test_r2_uploads_in_parts(gives: Results) -> None:
+    code = """
+    upload = await env.BUCKET.createMultipartUpload("k", httpMetadata={"contentType": "a/b"})
+    size = 5 * 1024 * 1024
+    first = await upload.uploadPart(1, b"a" * size)
+    again = env.BUCKET.resumeMultipartUpload("k", upload.uploadId)
+    second = await again.upload_part(2, "end")
+    stored = await again.complete([first, second])
+    given_up = await env.BUCKET.create_multipart_upload("other")
+    await given_up.abort()
+    found = await env.BUCKET.get("k", range={"suffix": 4})
+    return [stored.size, stored.etag.endswith("-2"), await found.text(), found.httpMetadata.contentType]
+    """
+
+    gives(code, [5 * 1024 * 1024 + 3, True, "aend", "a/b"])
+
+
+def test_a_request_goes_to_the_bucket_and_back_unread(experiment: Experiment) -> None:
+    code = """
+    await env.BUCKET.put("k", arguments[0])
+    return Response((await env.BUCKET.get("k")).body)
+    """
+
+    async def body(worker: Laboratory) -> None:
+        response = await worker.run(code, ReadableStream(BytesBody(b"\x00\xff" * 500_000)))
+        assert await content(response._take()) == b"\x00\xff" * 500_000
+
+    experiment(body)
+
+
+# D1
+
+
+def test_d1_rows_are_mappings_with_attributes(gives: Results) -> None:
+    code = """
+    await env.DB.exec("CREATE TABLE t (id INTEGER PRIMARY KEY, name TEXT, data BLOB)")
+    insert = env.DB.prepare("INSERT INTO t (name, data) VALUES (?, ?)")
+    done = await insert.bind("a", b"\\xff\\x00").run()
+    await insert.bind(None, [1, 2]).run()
+    found = await env.DB.prepare("SELECT * FROM t ORDER BY id").all()
+    return [
+        [done.success, done.results, done.meta.changes, done.meta.last_row_id],
+        [found.results[0].name, found["results"][0]["data"], dict(found.results[1])],
+        await env.DB.prepare("SELECT * FROM t").raw(columnNames=True),
+        [await env.DB.prepare("SELECT name FROM t").first(), await env.DB.prepare("SELECT name FROM t").first("name")],
+        await env.DB.prepare("SELECT 1 WHERE 0").first(),
+    ]
+    """
+
+    gives(
+        code,
+        [
+            [True, [], 1, 1],
+            ["a", b"\xff\x00", {"id": 2, "name": None, "data": b"\x01\x02"}],
+            [["id", "name", "data"], [1, "a", b"\xff\x00"], [2, None, b"\x01\x02"]],
+            [{"name": "a"}, "a"],
+            None,
+        ],
+    )
+
+
+def test_d1_numbers_are_exact(gives: Results) -> None:
+    values = [5, 2**53 + 1, -(2**63), 1.5, 2.0, True, "ü", None]
+
+    code = "return list((await env.DB.prepare('SELECT ?,?,?,?,?,?,?,?').bind(*arguments).raw())[0])"
+    gives(code, [5, 2**53 + 1, -(2**63), 1.5, 2.0, 1, "ü", None], *values)
+
+
+def test_d1_batches_are_one_transaction(gives: Results) -> None:
+    code = """
+    await env.DB.exec("CREATE TABLE t (id INTEGER PRIMARY KEY)")
+    insert = env.DB.prepare("INSERT INTO t VALUES (?)")
+    good = await env.DB.batch([insert.bind(1), insert.bind(2), env.DB.prepare("SELECT count(*) AS n FROM t")])
+    try:
+        await env.DB.batch([insert.bind(3), insert.bind(1)])
+    except ffi.JsException as error:
+        last = await env.DB.prepare("SELECT max(id) AS last FROM t").first("last")
+        return [good[2].results[0].n, "UNIQUE" in str(error), last]
+    """
+
+    gives(code, [2, True, 2])

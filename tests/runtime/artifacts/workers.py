@@ -1,0 +1,118 @@
+"""Small workers, written in WebAssembly's text format."""
+
+from __future__ import annotations
+
+import hashlib
+
+import wasmtime
+
+NOTHING = "(component)"
+
+_BODY = '(export "body" (type $body (sub resource)))'
+_PAYLOAD = '(variant (case "empty") (case "text" string) (case "bytes" (list u8)) (case "stream" (own $body)))'
+_RESPONSE = '(record (field "status" u16) (field "headers" string) (field "body" $payload))'
+_EXCEPTION = '(record (field "name" string) (field "message" string) (field "traceback" string))'
+_OUTCOME = '(record (field "value" string) (field "attachments" (list $payload)))'
+
+
+def _fetch(response: str, exception: str, payload: str) -> str:
+    parameters = f'(param "method" string) (param "url" string) (param "headers" string) (param "body" {payload})'
+    return f"(func {parameters} (result (result {response} (error {exception}))))"
+
+
+def _call(outcome: str, exception: str, payload: str) -> str:
+    parameters = f'(param "method" string) (param "arguments" string) (param "attachments" (list {payload}))'
+    return f"(func {parameters} (result (result {outcome} (error {exception}))))"
+
+
+_EXPORTS = f"""
+  (component $shim
+    (import "import-body" (type $body (sub resource)))
+    (type $payload0 {_PAYLOAD})
+    (import "import-payload" (type $payload (eq $payload0)))
+    (type $response0 {_RESPONSE})
+    (import "import-response" (type $response (eq $response0)))
+    (type $exception0 {_EXCEPTION})
+    (import "import-exception" (type $exception (eq $exception0)))
+    (type $outcome0 {_OUTCOME})
+    (import "import-outcome" (type $outcome (eq $outcome0)))
+    (import "import-fetch" (func $fetch {_fetch("$response", "$exception", "$payload")[5:]})
+    (import "import-call" (func $call {_call("$outcome", "$exception", "$payload")[5:]})
+    (export $exception2 "exception" (type $exception0))
+    (export $outcome2 "outcome" (type $outcome0))
+    (export "fetch" (func $fetch) {_fetch("$response", "$exception2", "$payload")})
+    (export "call" (func $call) {_call("$outcome2", "$exception2", "$payload")}))
+  (instance $handler (instantiate $shim
+    (with "import-body" (type $body))
+    (with "import-payload" (type $payload))
+    (with "import-response" (type $response))
+    (with "import-exception" (type $exception))
+    (with "import-outcome" (type $outcome))
+    (with "import-fetch" (func $fetch))
+    (with "import-call" (func $call))))
+  (export "cloister:worker/handler@0.1.0" (instance $handler))"""
+
+
+def library(name: str, code_bytes: int = 0) -> str:
+    """A core module with memory and an allocator; `name` and the size of its code make it different from others."""
+    padding = f"(func {'nop ' * code_bytes})" if code_bytes else ""
+    return f"""
+  (core module $library
+    (memory (export "memory") 1)
+    (global $next (mut i32) (i32.const 4096))
+    (func (export "realloc") (param i32 i32 i32 i32) (result i32)
+      (global.get $next)
+      (global.set $next (i32.and (i32.add (i32.add (global.get $next) (local.get 3)) (i32.const 15)) (i32.const -16))))
+    (func (export "not used by anyone") (result i32) (i32.const 5))
+    (global (export "name {name}") i32 (i32.const 1))
+    {padding})"""
+
+
+def worker(answer: str = "hello", *, modules: str = "", imports: str = "", code_bytes: int = 0) -> str:
+    """A component that fits the contract; its `fetch` answers 200 with a text.
+
+    `code_bytes`: how much code its library, a core module of its own, has. `modules`: more of the component's text,
+    `imports`: more imports.
+    """
+    return f"""(component
+  (import "cloister:worker/types@0.1.0" (instance $types
+    {_BODY}
+    (type $payload0 {_PAYLOAD})
+    (export "payload" (type $payload (eq $payload0)))))
+  {imports}
+  (alias export $types "body" (type $body))
+  (alias export $types "payload" (type $payload))
+  (import "cloister:worker/http@0.1.0" (instance $http
+    (alias outer 1 $payload (type $payload1))
+    (export "payload" (type $payload (eq $payload1)))
+    (type $response0 {_RESPONSE})
+    (export "response" (type $response (eq $response0)))))
+  (alias export $http "response" (type $response))
+  (type $exception {_EXCEPTION})
+  (type $outcome {_OUTCOME})
+  {library("one", code_bytes)}
+  {modules}
+  (core module $main
+    (import "library" "memory" (memory 1))
+    (data (i32.const 20) "\\c8\\00")
+    (data (i32.const 32) "\\01\\00\\00\\00\\80\\00\\00\\00\\{len(answer):02x}")
+    (data (i32.const 128) "{answer}")
+    (func (export "fetch") (param i32 i32 i32 i32 i32 i32 i32 i32 i32) (result i32) (i32.const 16))
+    (func (export "call") (param i32 i32 i32 i32 i32 i32) (result i32) unreachable))
+  (core instance $library (instantiate $library))
+  (core instance $main (instantiate $main (with "library" (instance $library))))
+  (alias core export $library "memory" (core memory $memory))
+  (alias core export $library "realloc" (core func $realloc))
+  (func $fetch {_fetch("$response", "$exception", "$payload")[5:-1]}
+    (canon lift (core func $main "fetch") (memory $memory) (realloc $realloc)))
+  (func $call {_call("$outcome", "$exception", "$payload")[5:-1]}
+    (canon lift (core func $main "call") (memory $memory) (realloc $realloc)))
+  {_EXPORTS})"""
+
+
+def wasm(text: str) -> bytes:
+    return bytes(wasmtime.wat2wasm(text))
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,636 @@
+"""A request's way in and its answer's way out, over real connections."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from host_bindings.body import Body, BytesBody, FileBody, Payload, Pipe, payload_bytes
+from host_bindings.contract import Failure
+from runtime.dispatcher.errors import answer_of, refusal
+from runtime.dispatcher.exchange import Exchange
+from runtime.dispatcher.framing import InvalidAnswer
+from runtime.dispatcher.http import HttpServer
+
+Handle = Callable[[Exchange], Awaitable[None]]
+Client = Callable[["Connection"], Awaitable[None]]
+
+LIMIT = 1024 * 1024
+
+
+class Connection:
+    """A caller that writes and reads bytes."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    async def send(self, data: bytes) -> None:
+        self.writer.write(data)
+        await self.writer.drain()
+
+    async def head(self) -> tuple[int, list[tuple[str, str]]]:
+        lines = (await self.reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+        headers = [(name, value) for name, _, value in (line.partition(": ") for line in lines[1:] if line)]
+        return int(lines[0].split(" ")[1]), headers
+
+    async def answer(self, *, no_body: bool = False) -> tuple[int, dict[str, str], bytes]:
+        status, pairs = await self.head()
+        headers = dict(pairs)
+        if no_body or status in (204, 304):
+            return status, headers, b""
+        if "content-length" in headers:
+            return status, headers, await self.reader.readexactly(int(headers["content-length"]))
+        if headers.get("transfer-encoding") == "chunked":
+            return status, headers, await self._chunks()
+        return status, headers, await self.reader.read()
+
+    async def ended(self) -> bool:
+        return await self.reader.read(1) == b""
+
+    async def _chunks(self) -> bytes:
+        body = b""
+        while size := int(await self.reader.readuntil(b"\r\n"), 16):
+            body += await self.reader.readexactly(size)
+            assert await self.reader.readexactly(2) == b"\r\n"
+        assert await self.reader.readexactly(2) == b"\r\n"
+        return body
+
+
+def serve(handle: Handle, client: Client) -> None:
+    """Runs a client against a server that handles each exchange so; an error of the handler's becomes an answer."""
+
+    async def handler(exchange: Exchange) -> Exchange:
+        try:
+            await handle(exchange)
+        except Exception as error:
+            await exchange.refuse(*answer_of(refusal(error)), "r1")
+        return exchange
+
+    async def main() -> None:
+        http = HttpServer(handler)
+        listener = await asyncio.get_running_loop().create_server(http, "127.0.0.1", 0)
+        reader, writer = await asyncio.open_connection(*listener.sockets[0].getsockname())
+        try:
+            async with asyncio.timeout(20):
+                await client(Connection(reader, writer))
+        finally:
+            writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
+            listener.close()
+            await http.drain(5)
+            await listener.wait_closed()
+
+    asyncio.run(main())
+
+
+def answering(status: int, headers: str, body: Callable[[], Payload] | Payload) -> Handle:
+    async def handle(exchange: Exchange) -> None:
+        await exchange.answer(status, headers, body() if callable(body) else body, "r1")
+
+    return handle
+
+
+class Broken(Body):
+    """A body that fails after so many bytes."""
+
+    def __init__(self, length: int | None, good: bytes) -> None:
+        self.length = length
+        self.closed = False
+        self._good = good
+
+    async def read(self, limit: int) -> bytes:
+        piece, self._good = self._good[:limit], self._good[limit:]
+        if not piece:
+            raise Failure("Error", "The source broke off.")
+        return piece
+
+    def close(self) -> None:
+        self.closed = True
+
+
+# The request
+
+
+def test_a_request_is_method_address_headers_and_body() -> None:
+    seen: list[object] = []
+
+    async def handle(exchange: Exchange) -> None:
+        seen.extend([exchange.method, exchange.url(), exchange.header_text(), await exchange.body(LIMIT)])
+        await exchange.answer(204, "", None, "r1")
+
+    async def client(connection: Connection) -> None:
+        await connection.send(
+            b"PUT /a%20b?c=d HTTP/1.1\r\nHost: example.com:1\r\nX-A: 1\r\nContent-Length: 2\r\n\r\nhi"
+        )
+        await connection.answer()
+
+    serve(handle, client)
+
+    assert seen == ["PUT", "http://example.com:1/a%20b?c=d", "host: example.com:1\nx-a: 1\ncontent-length: 2\n", "hi"]
+
+
+@pytest.mark.parametrize(
+    ("line", "url"),
+    [
+        (b"GET http://other.example/x?y HTTP/1.1\r\nHost: ignored\r\n", "http://other.example/x?y"),
+        (b"GET /a/../b//c HTTP/1.1\r\nHost: a\r\n", "http://a/a/../b//c"),
+    ],
+)
+def test_an_address_reaches_the_worker_as_it_was_sent(line: bytes, url: str) -> None:
+    seen: list[str] = []
+
+    async def handle(exchange: Exchange) -> None:
+        seen.append(exchange.url())
+        await exchange.answer(204, "", None, "r1")
+
+    async def client(connection: Connection) -> None:
+        await connection.send(line + b"\r\n")
+        await connection.head()
+
+    serve(handle, client)
+
+    assert seen == [url]
+
+
+@pytest.mark.parametrize(
+    "request_head",
+    [
+        b"GET / HTTP/1.1\r\n",
+        b"GET / HTTP/1.1\r\nHost: a/b\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n",
+        b"OPTIONS * HTTP/1.1\r\nHost: a\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nbad name: 1\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nX: 1\r\n folded\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nX: \x00\r\n",
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n",
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n",
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n",
+        b"GET /\xc3\xa9 HTTP/1.1\r\nHost: a\r\n",
+        b"GET /a b HTTP/1.1\r\nHost: a\r\n",
+        b"nonsense\r\n",
+        b"GET /" + b"x" * 20_000 + b" HTTP/1.1\r\nHost: a\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 20_000 + b"\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X: 1\r\n" * 200,
+    ],
+)
+def test_a_malformed_request_is_answered_400_with_a_reason(request_head: bytes) -> None:
+    async def handle(exchange: Exchange) -> None:
+        exchange.url()
+        await exchange.answer(200, "", None, "r1")
+
+    async def client(connection: Connection) -> None:
+        await connection.send(request_head + b"\r\n")
+        status, headers, body = await connection.answer()
+        assert status == 400
+        assert headers["content-type"] == "application/json"
+        assert b'"code": "invalid_request"' in body
+        assert "server" not in headers
+
+    serve(handle, client)
+
+
+@pytest.mark.parametrize(
+    ("sent", "seen"),
+    [
+        (b"", None),
+        ("Grüße".encode(), "Grüße"),
+        (b"x" * 65_536, "x" * 65_536),
+        (b"\xff\xfe", b"\xff\xfe"),
+        (b"\xff" * 2048, b"\xff" * 2048),
+    ],
+)
+def test_a_small_body_is_a_value(sent: bytes, seen: Payload) -> None:
+    payloads: list[Payload] = []
+
+    async def handle(exchange: Exchange) -> None:
+        payloads.append(await exchange.body(LIMIT))
+        await exchange.answer(204, "", None, "r1")
+
+    async def client(connection: Connection) -> None:
+        await connection.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%b" % (len(sent), sent))
+        await connection.head()
+
+    serve(handle, client)
+
+    assert payloads == [seen]
+
+
+@pytest.mark.parametrize("size", [2049, 65_537, 900_000])
+def test_a_larger_body_is_a_stream_that_knows_its_length(size: int) -> None:
+    data = os.urandom(size - 1) + b"\xff"
+    seen: list[object] = []
+
+    async def handle(exchange: Exchange) -> None:
+        body = await exchange.body(LIMIT)
+        assert isinstance(body, Body)
+        seen.extend([body.length, await payload_bytes(body, LIMIT)])
+        await exchange.answer(204, "", None, "r1")
+
+    async def client(connection: Connection) -> None:
+        await connection.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%b" % (size, data))
+        await connection.head()
+
+    serve(handle, client)
+
+    assert seen == [size, data]
+
+
+def test_a_chunked_body_is_a_stream_of_unknown_length() -> None:
+    seen: list[object] = []
+
+    async def handle(exchange: Exchange) -> None:
+        body = await exchange.body(LIMIT)
+        assert isinstance(body, Body)
+        seen.extend([body.length, await payload_bytes(body, LIMIT), exchange.header_text()])
+        await exchange.answer(204, "", None, "r1")
+
+    async def client(connection: Connection) -> None:
+        await connection.send(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+        await connection.send(b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n")
+        await connection.head()
+
+    serve(handle, client)
+
+    assert seen == [None, b"abcde", "host: a\n"]
+
+
+def test_a_body_over_the_limit_is_refused_before_it_is_read() -> None:
+    async def handle(exchange: Exchange) -> None:
+        await exchange.body(100_000)
+        raise AssertionError
+
+    async def client(connection: Connection) -> None:
+        await connection.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100001\r\n\r\n")
+        status, _, body = await connection.answer()
+        assert (status, body) == (
+            413,
+            b'{"error": "The request\'s body is larger than 100000 bytes.", "code": "body_too_large"}',
+        )
+
+    serve(handle, client)
+
+
+def test_a_chunked_body_over_the_limit_ends_in_a_failure() -> None:
+    async def handle(exchange: Exchange) -> None:
+        body = await exchange.body(4)
+        assert isinstance(body, Body)
+        with pytest.raises(Failure, match="larger than 4 bytes"):
+            await body.read_all(LIMIT)
+        await exchange.answer(204, "", None, "r1")
+
+    async def client(connection: Connection) -> None:
+        await connection.send(
+            b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabcde\r\n0\r\n\r\n"
+        )
+        assert (await connection.head())[0] == 204
+
+    serve(handle, client)
+
+
+@pytest.mark.parametrize("framing", [b"Content-Length: 100000", b"Transfer-Encoding: chunked"])
+def test_a_body_that_the_caller_breaks_off_is_a_failure(framing: bytes) -> None:
+    failures: list[str] = []
+    failed = asyncio.Event()
+
+    async def handle(exchange: Exchange) -> None:
+        body = await exchange.body(LIMIT)
+        assert isinstance(body, Body)
+        with pytest.raises(Failure) as caught:
+            await body.read_all(LIMIT)
+        failures.append(caught.value.message)
+        failed.set()
+        await exchange.answer(204, "", None, "r1")
+
+    async def client(connection: Connection) -> None:
+        await connection.send(b"POST / HTTP/1.1\r\nHost: a\r\n" + framing + b"\r\n\r\n5\r\nab")
+        connection.writer.close()
+        await failed.wait()
+
+    serve(handle, client)
+
+    assert failures == ["The request's body broke off."]
+
+
+def test_malformed_chunks_are_a_failure() -> None:
+    async def handle(exchange: Exchange) -> None:
+        body = await exchange.body(LIMIT)
+        assert isinstance(body, Body)
+        with pytest.raises(Failure):
+            await body.read_all(LIMIT)
+        await exchange.answer(400, "", None, "r1")
+
+    async def client(connection: Connection) -> None:
+        await connection.send(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+        await connection.send(b"zz\r\nabc\r\n0\r\n\r\n")
+        assert (await connection.head())[0] == 400
+
+    serve(handle, client)
+
+
+def test_a_caller_that_waits_for_100_continue_gets_it_when_the_body_is_wanted() -> None:
+    async def handle(exchange: Exchange) -> None:
+        body = await exchange.body(LIMIT)
+        await exchange.answer(200, "", body, "r1")
+
+    async def client(connection: Connection) -> None:
+        await connection.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n")
+        assert await connection.head() == (100, [])
+        await connection.send(b"hi")
+        assert (await connection.answer())[2] == b"hi"
+
+    serve(handle, client)
+
+
+def test_a_compressed_body_is_not_unpacked() -> None:
+    async def handle(exchange: Exchange) -> None:
+        await exchange.answer(200, "", await exchange.body(LIMIT), "r1")
+
+    async def client(connection: Connection) -> None:
+        packed = b"\x1f\x8b\x08\x00 not really"
+        await connection.send(
+            b"POST / HTTP/1.1\r\nHost: a\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n%b"
+            % (len(packed), packed)
+        )
+        assert (await connection.answer())[2] == packed
+
+    serve(handle, client)
+
+
+# The answer
+
+
+@pytest.mark.parametrize("body", ["hello", b"hello", lambda: BytesBody(b"hello")])
+def test_an_answer_has_its_length_and_keeps_the_connection(body: Payload) -> None:
+    async def client(connection: Connection) -> None:
+        for _ in range(2):
+            await connection.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            status, headers, data = await connection.answer()
+            assert (status, data) == (200, b"hello")
+            assert headers["content-length"] == "5"
+            assert headers["x-request-id"] == "r1"
+            assert headers["date"].endswith(" GMT")
+            assert "connection" not in headers
+
+    serve(answering(200, "content-type: text/plain\n", body), client)
+
+
+def test_repeated_headers_stay_apart() -> None:
+    async def client(connection: Connection) -> None:
+        await connection.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        _, pairs = await connection.head()
+        assert [value for name, value in pairs if name == "set-cookie"] == ["a=1; Path=/", "b=2"]
+
+    serve(answering(200, "set-cookie: a=1; Path=/\nset-cookie: b=2\n", "x"), client)
+
+
+@pytest.mark.parametrize("size", [0, 1, 70_000, 3_000_000])
+def test_a_file_is_sent_whole(size: int, tmp_path: Path) -> None:
+    data = os.urandom(size)
+    (tmp_path / "object").write_bytes(b"before" + data + b"after")
+
+    def body() -> FileBody:
+        return FileBody(os.open(tmp_path / "object", os.O_RDONLY), 6, size)
+
+    async def client(connection: Connection) -> None:
+        await connection.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        _, headers, received = await connection.answer()
+        assert headers["content-length"] == str(size)
+        assert received == data
+
+    serve(answering(200, "", body), client)
+
+
+def piped() -> Pipe:
+    pipe = Pipe()
+
+    async def write() -> None:
+        with suppress(Failure):
+            for _ in range(20):
+                await pipe.write(b"x" * 50_000)
+            pipe.finish()
+
+    pipe.task = asyncio.get_running_loop().create_task(write())  # type: ignore[attr-defined]
+    return pipe
+
+
+def test_a_body_of_unknown_length_is_chunked() -> None:
+    async def client(connection: Connection) -> None:
+        for _ in range(2):
+            await connection.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            _, headers, received = await connection.answer()
+            assert "content-length" not in headers
+            assert received == b"x" * 1_000_000
+
+    serve(answering(200, "", piped), client)
+
+
+def test_a_body_of_unknown_length_ends_an_old_connection() -> None:
+    async def client(connection: Connection) -> None:
+        await connection.send(b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
+        _, headers, received = await connection.answer()
+        assert headers["connection"] == "close"
+        assert "transfer-encoding" not in headers
+        assert received == b"x" * 1_000_000
+
+    serve(answering(200, "", piped), client)
+
+
+def test_an_old_connection_is_kept_if_it_asks_for_it() -> None:
+    async def client(connection: Connection) -> None:
+        for _ in range(2):
+            await connection.send(b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
+            assert (await connection.answer())[1]["connection"] == "keep-alive"
+        await connection.send(b"GET / HTTP/1.0\r\n\r\n")
+        assert (await connection.answer())[1]["connection"] == "close"
+        assert await connection.ended()
+
+    serve(answering(200, "", "x"), client)
+
+
+@pytest.mark.parametrize("body", ["hello", b"hello", lambda: BytesBody(b"hello")])
+def test_head_has_the_headers_of_get_and_no_body(body: Payload) -> None:
+    async def client(connection: Connection) -> None:
+        for _ in range(2):
+            await connection.send(b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n")
+            status, headers, _ = await connection.answer(no_body=True)
+            assert (status, headers["content-length"]) == (200, "5")
+
+    serve(answering(200, "", body), client)
+
+
+def test_head_takes_the_length_that_the_worker_gives_for_an_absent_body() -> None:
+    async def client(connection: Connection) -> None:
+        await connection.send(b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert (await connection.answer(no_body=True))[1]["content-length"] == "12345"
+
+    serve(answering(200, "content-length: 12345\n", None), client)
+
+
+@pytest.mark.parametrize(("status", "length"), [(204, None), (205, "0"), (304, None)])
+@pytest.mark.parametrize("body", [None, "text", lambda: BytesBody(b"hello"), piped])
+def test_a_status_without_a_body_has_none(status: int, length: str | None, body: Payload) -> None:
+    async def client(connection: Connection) -> None:
+        for _ in range(2):
+            await connection.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            answered, headers, _ = await connection.answer(no_body=True)
+            assert (answered, headers.get("content-length")) == (status, length)
+            assert "transfer-encoding" not in headers
+
+    serve(answering(status, "content-length: 7\n", body), client)
+
+
+def test_an_answer_that_is_not_valid_closes_its_body_and_sends_nothing() -> None:
+    body = Broken(5, b"hello")
+
+    async def handle(exchange: Exchange) -> None:
+        with pytest.raises(InvalidAnswer):
+            await exchange.answer(200, "bad name: 1\n", body, "r1")
+        await exchange.answer(502, "", None, "r1")
+
+    async def client(connection: Connection) -> None:
+        await connection.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert (await connection.answer())[0] == 502
+
+    serve(handle, client)
+
+    assert body.closed
+
+
+def test_a_measured_body_that_cannot_be_read_at_all_is_a_clean_error() -> None:
+    async def client(connection: Connection) -> None:
+        for _ in range(2):
+            await connection.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            status, _, body = await connection.answer()
+            assert status == 500
+            assert b"body_failed" in body
+
+    serve(answering(200, "", lambda: Broken(10, b"")), client)
+
+
+@pytest.mark.parametrize("length", [100_000, None])
+@pytest.mark.parametrize("version", [b"1.0", b"1.1"])
+def test_a_body_that_breaks_off_breaks_the_connection(length: int | None, version: bytes) -> None:
+    bodies: list[Broken] = []
+
+    def body() -> Broken:
+        bodies.append(Broken(length, b"x" * 1000))
+        return bodies[-1]
+
+    async def client(connection: Connection) -> None:
+        await connection.send(b"GET / HTTP/%b\r\nHost: a\r\n\r\n" % version)
+        with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
+            await connection.answer()
+
+    serve(answering(200, "", body), client)
+
+    assert bodies[0].closed
+
+
+def test_a_body_shorter_than_it_said_breaks_the_connection() -> None:
+    def body() -> BytesBody:
+        body = BytesBody(b"hello")
+        body.length = 10
+        return body
+
+    async def client(connection: Connection) -> None:
+        await connection.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
+            await connection.answer()
+
+    serve(answering(200, "", body), client)
+
+
+def test_a_body_longer_than_it_said_is_not_sent_further() -> None:
+    def body() -> BytesBody:
+        body = BytesBody(b"hello world")
+        body.length = 5
+        return body
+
+    async def client(connection: Connection) -> None:
+        for _ in range(2):
+            await connection.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert (await connection.answer())[2] == b"hello"
+
+    serve(answering(200, "", body), client)
+
+
+def test_a_caller_that_leaves_ends_the_wait_for_an_endless_body() -> None:
+    ended = asyncio.Event()
+    pipe = Pipe()
+
+    async def handle(exchange: Exchange) -> None:
+        await pipe.write(b"first")
+        await exchange.answer(200, "", pipe, "r1")
+        ended.set()
+
+    async def client(connection: Connection) -> None:
+        await connection.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        await connection.head()
+        connection.writer.transport.abort()
+        await ended.wait()
+        with pytest.raises(Failure):
+            await pipe.write(b"nobody reads this")
+
+    serve(handle, client)
+
+
+def test_pipelined_requests_are_answered_in_order() -> None:
+    async def handle(exchange: Exchange) -> None:
+        await exchange.answer(200, "", exchange.path, "r1")
+
+    async def client(connection: Connection) -> None:
+        await connection.send(b"".join(b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % n for n in range(100)))
+        for n in range(100):
+            assert (await connection.answer())[2] == b"/%d" % n
+
+    serve(handle, client)
+
+
+def test_the_rest_of_a_body_that_nobody_read_does_not_disturb_the_next_request() -> None:
+    async def client(connection: Connection) -> None:
+        for _ in range(2):
+            await connection.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 300000\r\n\r\n" + b"GET / " * 50_000)
+            assert (await connection.answer())[2] == b"x"
+
+    serve(answering(200, "", "x"), client)
+
+
+def test_draining_lets_a_running_request_finish() -> None:
+    async def main() -> bytes:
+        started, go_on = asyncio.Event(), asyncio.Event()
+
+        async def handler(exchange: Exchange) -> Exchange:
+            started.set()
+            await go_on.wait()
+            await exchange.answer(200, "", "done", "r1")
+            return exchange
+
+        http = HttpServer(handler)
+        listener = await asyncio.get_running_loop().create_server(http, "127.0.0.1", 0)
+        address = listener.sockets[0].getsockname()
+        idle = Connection(*await asyncio.open_connection(*address))
+        busy = Connection(*await asyncio.open_connection(*address))
+        await busy.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        await started.wait()
+        listener.close()
+        draining = asyncio.create_task(http.drain(10))
+        assert await idle.ended()
+        go_on.set()
+        _, headers, body = await busy.answer()
+        assert headers["connection"] == "close"
+        assert await busy.ended()
+        await draining
+        for connection in (idle, busy):
+            connection.writer.close()
+            await connection.writer.wait_closed()
+        await listener.wait_closed()
+        return body
+
+    assert asyncio.run(main()) == b"done"

@@ -1,0 +1,131 @@
+"""Whatever a host function raises stays in the call that made it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from host_bindings.contract import Failure, HostFunction, Interface
+from host_bindings.interfaces import ALL
+from host_bindings.scope import Scope
+from runtime.engine.engine import Engine
+from runtime.engine.errors import GuestTrapped, HostFault, WallTimeExceeded
+from runtime.engine.limits import Limits
+from runtime.engine.pool import WorkerPool
+
+
+def with_bindings_function(implementation: Callable[..., object], *, may_wait: bool) -> tuple[Interface, ...]:
+    """The contract with another implementation of `environment.bindings`, which the raw worker calls."""
+
+    def changed(function: HostFunction) -> HostFunction:
+        return replace(function, implementation=implementation, may_wait=may_wait)
+
+    return tuple(
+        replace(interface, functions=tuple(map(changed, interface.functions)))
+        if interface.name.startswith("cloister:worker/environment")
+        else interface
+        for interface in ALL
+    )
+
+
+def run_call(raw_code: Path, interfaces: tuple[Interface, ...]) -> list[str]:
+    """A call that uses the function, and a call of another worker that does not."""
+
+    async def main() -> list[str]:
+        engine = Engine(interfaces)
+        component = engine.load(raw_code, {})
+        logged: list[str] = []
+        pools = [
+            WorkerPool(engine, component, Scope({}, {}), Limits(), lambda *entry: logged.append(entry[2]))
+            for _ in range(2)
+        ]
+        outcomes = []
+        for pool, url in [(pools[0], "/bindings"), (pools[1], "/hello"), (pools[0], "/hello")]:
+            try:
+                outcomes.append(str((await pool.fetch("GET", url, "", None, request_id="r")).body))
+            except (HostFault, GuestTrapped) as error:
+                outcomes.append(f"{type(error).__name__}: {error.message}")
+        for pool in pools:
+            await pool.close()
+        await engine.close()
+        assert not any("secret of the host" in line for line in logged)
+        return outcomes
+
+    return asyncio.run(main())
+
+
+@pytest.mark.parametrize("may_wait", [False, True])
+@pytest.mark.parametrize(
+    "raised",
+    [
+        ValueError("secret of the host"),
+        KeyboardInterrupt("secret of the host"),
+        asyncio.CancelledError("secret of the host"),
+        GeneratorExit("secret of the host"),
+        SystemExit("secret of the host"),
+    ],
+)
+def test_an_exception_of_the_host_ends_the_call_without_its_text(raw_code, raised, may_wait):
+    def implementation(_context: object) -> str:
+        raise raised
+
+    outcomes = run_call(raw_code, with_bindings_function(implementation, may_wait=may_wait))
+
+    assert outcomes == ["HostFault: The host failed to carry out a call of the worker.", "hello", "hello"]
+
+
+@pytest.mark.parametrize("raised", [ValueError("secret of the host"), asyncio.CancelledError("secret of the host")])
+def test_an_exception_after_waiting_ends_the_call_without_its_text(raw_code, raised):
+    async def implementation(_context: object) -> str:
+        await asyncio.sleep(0)
+        raise raised
+
+    outcomes = run_call(raw_code, with_bindings_function(implementation, may_wait=True))
+
+    assert outcomes[0].startswith("HostFault: ")
+    assert "secret" not in outcomes[0]
+    assert outcomes[1:] == ["hello", "hello"]
+
+
+def test_a_failure_that_the_function_cannot_return_ends_the_call(raw_code):
+    def implementation(_context: object) -> str:
+        raise Failure("Error", "no way to say this")
+
+    outcomes = run_call(raw_code, with_bindings_function(implementation, may_wait=False))
+
+    assert outcomes == ["GuestTrapped: The worker broke the contract: no way to say this", "hello", "hello"]
+
+
+def test_a_function_may_answer_at_once_or_later(raw_code):
+    async def later(_context: object) -> str:
+        await asyncio.sleep(0.001)
+        return '{"answered": "later"}'
+
+    assert run_call(raw_code, with_bindings_function(later, may_wait=True))[0] == '{"answered": "later"}'
+    at_once = with_bindings_function(lambda _context: '{"answered": "at once"}', may_wait=True)
+    assert run_call(raw_code, at_once)[0] == '{"answered": "at once"}'
+
+
+def test_a_result_that_comes_as_its_call_is_abandoned_is_dropped(raw_code):
+    async def main() -> None:
+        waiting: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        engine = Engine(with_bindings_function(lambda _context: waiting, may_wait=True))
+        pool = WorkerPool(engine, engine.load(raw_code, {}), Scope({}, {}), Limits(), lambda *_: None)
+        caller = asyncio.create_task(pool.fetch("GET", "/bindings", "", None, request_id="r"))
+        while not engine.invocations:
+            await asyncio.sleep(0)
+        (invocation,) = engine.invocations
+
+        waiting.set_result("late")
+        invocation.abort(WallTimeExceeded(1))
+
+        with pytest.raises(WallTimeExceeded):
+            await caller
+        await pool.close()
+        await engine.close()
+
+    asyncio.run(main())

@@ -1,0 +1,86 @@
+"""Components that attack while they start, written as text because no toolchain would make them."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+import wasmtime
+
+from host_bindings.interfaces import ALL
+from host_bindings.scope import Scope
+from runtime.engine.compile import compile_component
+from runtime.engine.engine import Engine
+from runtime.engine.errors import CpuLimitExceeded, EngineError, WorkerUnavailable
+from runtime.engine.limits import Limits
+from runtime.engine.pool import WorkerPool
+
+LOOP = "(func $run (loop $again (br $again)))"
+RECURSION = "(func $run (call $run))"
+MEMORY_GROWTH = "(memory 1) (func $run (loop $again (drop (memory.grow (i32.const 1))) (br $again)))"
+TABLE_GROWTH = (
+    "(table 1 funcref) (func $run (loop $again (drop (table.grow (ref.null func) (i32.const 1000))) (br $again)))"
+)
+
+
+def starting(body: str) -> str:
+    """A component whose core module does this when it is instantiated."""
+    return f"(component (core module $m {body} (start $run)) (core instance (instantiate $m)))"
+
+
+def start(tmp_path: Path, text: str, limits: Limits) -> EngineError:
+    """The error with which a call of the component ends."""
+    path = tmp_path / "component.cwasm"
+    path.write_bytes(compile_component(bytes(wasmtime.wat2wasm(text))))
+
+    async def main() -> EngineError:
+        engine = Engine(ALL)
+        pool = WorkerPool(engine, engine.load(path, {}), Scope({}, {}), limits, lambda *_: None)
+        with pytest.raises(EngineError) as caught:
+            await pool.fetch("GET", "/", "", None, request_id="r")
+        await pool.close()
+        assert pool.instances == 0
+        assert not engine.instances
+        await engine.close()
+        return caught.value
+
+    return asyncio.run(main())
+
+
+@pytest.mark.parametrize("body", [LOOP, MEMORY_GROWTH, TABLE_GROWTH])
+def test_a_start_function_has_the_cpu_limit(tmp_path, body):
+    assert isinstance(start(tmp_path, starting(body), Limits(cpu_ms=50)), CpuLimitExceeded)
+
+
+def test_endless_recursion_in_wasm_ends_the_call_alone(tmp_path):
+    error = start(tmp_path, starting(RECURSION), Limits())
+
+    assert isinstance(error, WorkerUnavailable)
+    assert "call stack is exhausted" in error.message
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "(memory 65536)",
+        "(memory 1) (memory 1) (memory 1)",
+        "(table 10000000 funcref)",
+    ],
+)
+def test_what_a_module_declares_is_within_the_limits_too(tmp_path, module):
+    text = f"(component (core module $m {module}) (core instance (instantiate $m)))"
+
+    assert isinstance(start(tmp_path, text, Limits()), EngineError)
+
+
+def test_more_core_instances_than_allowed_do_not_start(tmp_path):
+    instances = "(core instance (instantiate $m))" * 100
+
+    assert isinstance(start(tmp_path, f"(component (core module $m) {instances})", Limits()), EngineError)
+
+
+def test_a_component_without_the_handler_cannot_be_called(tmp_path):
+    error = start(tmp_path, "(component)", Limits())
+
+    assert "handler" in error.message

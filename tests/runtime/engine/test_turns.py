@@ -1,0 +1,44 @@
+"""Time-slices are shared among tenants, not among calls."""
+
+from __future__ import annotations
+
+import asyncio
+
+from runtime.engine.turns import Turns
+
+
+class Busy:
+    """Something that wants `slices` turns."""
+
+    def __init__(self, turns: Turns, tenant: str, slices: int, record: list[str]) -> None:
+        self.turns, self.tenant, self.left, self.record = turns, tenant, slices, record
+
+    def resume(self) -> None:
+        self.record.append(self.tenant)
+        self.left -= 1
+        if self.left:
+            self.turns.add(self)
+
+
+def run(calls: list[tuple[str, int]]) -> list[str]:
+    async def main() -> list[str]:
+        record: list[str] = []
+        turns = Turns(asyncio.get_running_loop())
+        for tenant, slices in calls:
+            turns.add(Busy(turns, tenant, slices, record))
+        while len(record) < sum(slices for _, slices in calls):
+            await asyncio.sleep(0)
+        return record
+
+    return asyncio.run(main())
+
+
+def test_a_tenant_with_many_calls_gets_no_more_turns_than_one_with_a_single_call():
+    record = run([("heavy", 1)] * 100 + [("quiet", 3)])
+
+    assert record.index("quiet") == 1
+    assert [i for i, tenant in enumerate(record) if tenant == "quiet"] == [1, 3, 5]
+
+
+def test_calls_of_one_tenant_take_turns_in_the_order_of_arrival():
+    assert run([("a", 2), ("b", 2), ("a", 2)]) == ["a", "b", "a", "b", "a", "a"]
