@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-PEERS = Path(__file__).parent / "peers"
+from benchmarks.installation import PEERS, installed, missing
 
 
 class PeerMissing(Exception):
@@ -66,7 +66,7 @@ def bare_aiohttp(directory: Path) -> Iterator[Server]:
 @contextmanager
 def workerd(workers: Sequence[str] = ("hello.js",), *, tenants: int = 0) -> Iterator[Server]:
     """`workerd serve` with one worker; with `tenants`, that many of it behind a dispatcher with service bindings."""
-    binary = _workerd_binary()
+    binary = _installation() / "node_modules" / "workerd" / "bin" / "workerd"
     port = free_port()
     with tempfile.TemporaryDirectory() as directory:
         config = Path(directory) / "config.capnp"
@@ -80,11 +80,10 @@ def workerd(workers: Sequence[str] = ("hello.js",), *, tenants: int = 0) -> Iter
 @contextmanager
 def miniflare_platform() -> Iterator[Server]:
     """The reference platform in JavaScript on Miniflare, its storage in a temporary folder."""
-    _workerd_binary()
+    installation = _installation()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
-        process = subprocess.Popen(
-            ["node", "platform.mjs", directory], cwd=PEERS, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+        command = ["node", str(PEERS / "platform.mjs"), str(installation), directory]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None and process.stdin is not None
         try:
             url = process.stdout.readline().strip()
@@ -100,13 +99,11 @@ def miniflare_platform() -> Iterator[Server]:
                 process.wait()
 
 
-def _workerd_binary() -> Path:
-    if shutil.which("node") is None or shutil.which("npm") is None:
-        raise PeerMissing("workerd and Miniflare need Node.js 20 and npm: install them to compare with these peers.")
-    binary = PEERS / "node_modules" / "workerd" / "bin" / "workerd"
-    if not binary.exists():
-        subprocess.run(["npm", "ci", "--no-audit", "--no-fund"], cwd=PEERS, check=True, capture_output=True)
-    return binary
+def _installation() -> Path:
+    reason = missing()
+    if reason is not None:
+        raise PeerMissing(f"{reason}, so there is no comparison with workerd and Miniflare.")
+    return installed()
 
 
 def _workerd_config(worker: str, tenants: int, port: int) -> str:

@@ -1,11 +1,15 @@
 // Serves the reference platform on Miniflare in its fastest configuration: the dispatcher's own socket, without
-// Miniflare's Node proxy in front, no console log. Prints the address on one line and runs until its input ends.
+// Miniflare's Node proxy in front, no console log: `node platform.mjs INSTALLATION DATA`. INSTALLATION has node_modules.
+// Prints the address on one line and runs until its input ends.
 import { readFileSync } from "node:fs";
-import { Log, LogLevel, Miniflare } from "miniflare";
+import { createRequire } from "node:module";
+import { join } from "node:path";
+
+const [installation, data] = process.argv.slice(2);
+const { Log, LogLevel, Miniflare } = createRequire(join(installation, "package.json"))("miniflare");
 
 const here = new URL(".", import.meta.url);
 const script = (name) => readFileSync(new URL(name, here), "utf8");
-const data = process.argv[2];
 const users = ["user1", "user2"];
 
 const miniflare = new Miniflare({

@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from benchmarks.installation import installed, missing
+from tests.parity.sides import Sides, both_sides
+
+_not_checked: list[str] = []
+
+
+@pytest.fixture(scope="session")
+def miniflare_installation() -> Path:
+    """The folder with Miniflare's node_modules. Where there is no Node.js the test is skipped, or fails in CI."""
+    reason = missing()
+    if reason is None:
+        return installed()
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"parity must be checked here, and {reason}")
+    _not_checked.append(reason)
+    pytest.skip(f"parity was not checked: {reason}")
+
+
+@pytest.fixture(scope="session")
+def sides(miniflare_installation: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sides]:
+    with both_sides(miniflare_installation, tmp_path_factory.mktemp("parity")) as running:
+        yield running
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if _not_checked:
+        terminalreporter.write_line(f"PARITY WAS NOT CHECKED: {_not_checked[0]}. It is where CI=true.", bold=True)

@@ -1,0 +1,12 @@
+import kv
+from operations import serve
+
+from workers import Response, WorkerEntrypoint
+
+
+class Default(WorkerEntrypoint):
+    async def fetch(self, request):
+        name = request.url.rpartition("/")[2]
+        if name == "kv":
+            return await serve(request, self.env.KV, reset=kv.reset)
+        return Response("no such binding", status=404)

@@ -1,0 +1,76 @@
+"""What the two sides need not agree on, and the comparison of the rest. This is the only place for it.
+
+`BINDINGS` has a function for each binding that takes an operation and its result and gives the result to compare.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+CLOCK_SECONDS = 5
+"""How far apart the two sides may do the same operation."""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A time that a side took from its clock, in seconds: like another one that is close."""
+
+    seconds: float
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Moment) and abs(self.seconds - other.seconds) <= CLOCK_SECONDS
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def first_difference(
+    binding: str,
+    operations: Sequence[Mapping[str, Any]],
+    here: Sequence[Mapping[str, Any]],
+    there: Sequence[Mapping[str, Any]],
+) -> str | None:
+    """The first operation whose results differ, as text; None if there is none."""
+    if not len(operations) == len(here) == len(there):
+        return f"{len(operations)} operations, {len(here)} results of Cloister, {len(there)} of Miniflare"
+    for index, (operation, one, other) in enumerate(zip(operations, here, there, strict=True)):
+        path = _difference(normalise(binding, operation, one), normalise(binding, operation, other), "result")
+        if path is not None:
+            return f"operation {index} {operation!r}: {path}\n  Cloister:  {one!r:.2000}\n  Miniflare: {other!r:.2000}"
+    return None
+
+
+def normalise(binding: str, operation: Mapping[str, Any], result: Mapping[str, Any]) -> Any:
+    return BINDINGS.get(binding, lambda _operation, result: result)(operation, result)
+
+
+def replace(value: Any, fields: Mapping[str, Callable[[Any], Any]]) -> Any:
+    """The value with the members of these names replaced, at any depth."""
+    if isinstance(value, list):
+        return [replace(element, fields) for element in value]
+    if isinstance(value, dict):
+        return {name: fields[name](v) if name in fields else replace(v, fields) for name, v in value.items()}
+    return value
+
+
+def _difference(here: Any, there: Any, path: str) -> str | None:
+    if isinstance(here, dict) and isinstance(there, dict):
+        if here.keys() != there.keys():
+            return f"{path} has other members: {sorted(here.keys() ^ there.keys())}"
+        return next(filter(None, (_difference(here[name], there[name], f"{path}.{name}") for name in here)), None)
+    if isinstance(here, list) and isinstance(there, list) and len(here) == len(there):
+        return next(
+            filter(None, (_difference(*pair, f"{path}[{i}]") for i, pair in enumerate(zip(here, there, strict=True)))),
+            None,
+        )
+    # True == 1 in Python, and not for those who read a result.
+    same = here == there and isinstance(here, bool) == isinstance(there, bool)
+    return None if same else f"{path} differs: {here!r:.500} and {there!r:.500}"
+
+
+def _kv(operation: Mapping[str, Any], result: Mapping[str, Any]) -> Any:
+    return replace(result, {"expiration": Moment})
+
+
+BINDINGS: dict[str, Callable[[Mapping[str, Any], Mapping[str, Any]], Any]] = {"kv": _kv}
