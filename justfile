@@ -15,10 +15,10 @@ default:
 serve *arguments: _ready
     @exec cloister serve --dispatcher examples/binding_dispatcher --deploy tenants/customer-worker-1 --deploy tenants/customer-worker-2 "$@"
 
-# Run the tests
+# Run the tests, two files at a time
 [no-exit-message]
 test *arguments: _ready
-    @exec python -m pytest "$@"
+    @exec python -m pytest --numprocesses 2 --dist loadscope "$@"
 
 # Measure beside bare aiohttp, workerd and Miniflare (--case NAME, --short, --smoke): see docs/performance.md
 [no-exit-message]
