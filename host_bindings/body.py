@@ -10,7 +10,7 @@ import asyncio
 import os
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from host_bindings.contract import Failure
 
@@ -116,6 +116,26 @@ class FileBody(Body):
 
     def __del__(self) -> None:
         self.close()
+
+
+class BoundedBody(Body):
+    """Another body, which fails once it has given more than `limit` bytes. `exceeded` makes the failure."""
+
+    def __init__(self, body: Body, limit: int, exceeded: Callable[[], Failure]) -> None:
+        self.length = body.length
+        self._body = body
+        self._left = limit
+        self._exceeded = exceeded
+
+    async def read(self, limit: int) -> bytes:
+        piece = await self._body.read(limit)
+        self._left -= len(piece)
+        if self._left < 0:
+            raise self._exceeded()
+        return piece
+
+    def close(self) -> None:
+        self._body.close()
 
 
 class Pipe(Body):

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from host_bindings.scope import Scope
 
 
+PRINTED_BYTES_MAX = 256 * 1024
+"""What one call may print, unless the tenant has another limit."""
+
+
 class Invocation(Protocol):
     """The call that an instance is handling right now."""
 
@@ -33,5 +37,11 @@ class GuestContext:
     scope: Scope
     log: LogWriter
     invocation: Invocation | None = None
+    printed_bytes_max: int = PRINTED_BYTES_MAX
+    """What one call may print."""
+    frozen_clock: bool = False
+    """Whether the clocks stand still while the guest computes: until the next call, or a host call that waits."""
+    clock_ns: tuple[int, int] | None = None
+    """Where they stand, (monotonic, since 1970); None: to be read anew."""
     state: dict[str, object] = field(default_factory=dict)
     """Room for a capability to keep something for the life of the instance (WASI's streams, say)."""

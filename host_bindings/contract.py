@@ -40,6 +40,18 @@ class Failure(Exception):
         self.message = message
 
 
+class LimitReached(Failure):
+    """A limit of the tenant's was hit in a host function. If the guest does not catch it, the caller is told which.
+
+    `code` names the limit ("limit.kv_storage") and is in `message` too; `status` is HTTP's.
+    """
+
+    def __init__(self, code: str, status: int, name: str, message: str) -> None:
+        super().__init__(name, message)
+        self.code = code
+        self.status = status
+
+
 @dataclass(frozen=True, slots=True)
 class Err:
     """The error side of a `result`, in either direction."""

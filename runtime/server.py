@@ -30,13 +30,17 @@ from runtime.dispatcher.namespace import DispatchNamespace
 from runtime.dispatcher.operator import load_operator
 from runtime.dispatcher.resolver import HeaderResolver, Resolver
 from runtime.engine.engine import Engine
+from runtime.engine.limits import LimitPolicy, Limits
 from runtime.registry import NamespaceExists, Registry
 from runtime.settings import ServerSettings, SettingsError, prepare_data_directory
-from runtime.telemetry.logs import Log, TenantLog, open_log
+from runtime.telemetry.logs import Log, TenantLog, TenantLogLimits, open_log
 
 logger = logging.getLogger(__name__)
 
 BACKLOG = 1024
+
+LOG_BURST_S = 4
+"""How many seconds' worth of log a tenant may write at once."""
 
 ADMIN_LINGER_S = 2.0
 """How long the rest of a refused upload is taken in, so that the uploader gets to read why."""
@@ -111,6 +115,13 @@ def check_exposure(settings: ServerSettings, resolver: Resolver) -> None:
     )
 
 
+def _log_limits(limits: Limits) -> TenantLogLimits:
+    per_s = limits.log_bytes_per_s
+    return TenantLogLimits(
+        request_bytes_max=limits.log_bytes_max, second_bytes_max=per_s, burst_bytes_max=LOG_BURST_S * per_s
+    )
+
+
 async def _start(
     stack: AsyncExitStack,
     settings: ServerSettings,
@@ -121,6 +132,7 @@ async def _start(
     admin: socket.socket,
 ) -> None:
     """Opens every part, the listeners last. The stack closes them in the opposite order."""
+    policy = LimitPolicy.of(settings)
     registry = Registry(settings.registry_path)
     await registry.open()
     stack.push_async_callback(registry.close)
@@ -135,7 +147,13 @@ async def _start(
     engine = Engine(interfaces.ALL, flush)
     stack.push_async_callback(engine.close)
     namespace = DispatchNamespace(
-        settings.namespace, registry, artifacts, engine, resources, lambda script: TenantLog(log, script)
+        settings.namespace,
+        registry,
+        artifacts,
+        engine,
+        resources,
+        lambda script, limits: TenantLog(log, script, _log_limits(limits)),
+        policy=policy,
     )
     stack.push_async_callback(namespace.close)
     operator = None
@@ -150,7 +168,7 @@ async def _start(
     )
     if operator is not None:
         stack.push_async_callback(operator.close)
-    await _listen_for_management(stack, settings, registry, artifacts, resources, token, admin)
+    await _listen_for_management(stack, settings, registry, artifacts, resources, token, policy, admin)
     http = HttpServer(dispatcher.handle)
     stack.push_async_callback(http.drain, settings.shutdown_grace_s)
     listener = await asyncio.get_running_loop().create_server(http, sock=tenants, backlog=BACKLOG)
@@ -164,9 +182,10 @@ async def _listen_for_management(
     artifacts: ArtifactStore,
     resources: Resources,
     token: str,
+    policy: LimitPolicy,
     admin: socket.socket,
 ) -> None:
-    application = create_control_application(registry, artifacts, resources, token, settings)
+    application = create_control_application(registry, artifacts, resources, token, settings, policy)
     runner = web.AppRunner(
         application, access_log=None, shutdown_timeout=settings.shutdown_grace_s, lingering_time=ADMIN_LINGER_S
     )

@@ -53,6 +53,10 @@ class ServerSettings:
     """The largest component that may be uploaded."""
     request_body_bytes_max: int = 100 * MIB
     """The largest body of a request to a tenant."""
+    limits_default: Mapping[str, int | str] = field(default_factory=dict)
+    """What a worker gets whose deployment does not say (`cpu_ms=1000,isolation=request`); see `engine.limits`."""
+    limits_max: Mapping[str, int | str] = field(default_factory=dict)
+    """The most that a deployment may ask for; holds for what is deployed already, too."""
     shutdown_grace_s: float = 10.0
     """How long running requests may take after SIGTERM."""
     admin_token: str | None = field(default=None, repr=False)
@@ -166,11 +170,22 @@ def _words(text: str) -> tuple[str, ...]:
     return tuple(word.strip().lower() for word in text.split(",") if word.strip())
 
 
+def _pairs(text: str) -> dict[str, int | str]:
+    pairs: dict[str, int | str] = {}
+    for pair in text.split(","):
+        name, equals, value = (part.strip() for part in pair.partition("="))
+        if not name or not equals or not value:
+            raise ValueError
+        pairs[name] = int(value) if value.isascii() and value.isdigit() else value
+    return pairs
+
+
 _PARSERS: Mapping[str, tuple[Callable[[str], object], str]] = {
     "int": (int, "a whole number"),
     "float": (float, "a number"),
     "bool": (_boolean, "on or off"),
     "tuple[str, ...]": (_words, "words with commas between"),
+    "Mapping[str, int | str]": (_pairs, "pairs like cpu_ms=1000, with commas between"),
 }
 
 

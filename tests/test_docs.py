@@ -8,11 +8,10 @@ from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from runtime.cli.serve import serve
-from runtime.engine.limits import Limits
+from runtime.engine.limits import Limits, limit_bounds, limit_codes
 from runtime.settings import ENVIRONMENT_PREFIX, ServerSettings
 
 ROOT = Path(__file__).parents[1]
@@ -49,8 +48,9 @@ def test_every_limit_is_in_the_operators_table_with_its_default_and_bounds(name:
 
     default = getattr(Limits(), name)
     if isinstance(default, int):
-        bounds = msgspec.json.schema(Limits)["$defs"]["Limits"]["properties"][name]
-        assert columns[1:4] == [str(default), str(bounds["minimum"]), str(bounds["maximum"])]
+        bounds = limit_bounds(name)
+        assert bounds is not None
+        assert columns[1:5] == [str(default), str(bounds[0]), str(bounds[1]), f"`{limit_codes()[name]}`"]
     else:
         assert columns[1] == f"`{default}`"
 

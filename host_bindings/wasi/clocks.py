@@ -5,6 +5,9 @@ a guest the time more finely than `now` does. That makes cache and speculation s
 use, not impossible: a guest can count loop iterations between two steps, or time its host calls. Tenants that must be
 safe from each other's measurements need separate processes, or machines.
 
+A tenant's clocks can be frozen besides (`clock: "frozen"` in its limits): then they stand still while the guest
+computes, and move on with each call and after each host call that waited, so that nothing between can be measured.
+
 The monotonic clock of each instance has its own origin, so that it tells neither how long the host has been up nor
 that two tenants share it.
 """
@@ -31,12 +34,13 @@ _MONOTONIC = "wasi.monotonic"
 class MonotonicClock:
     """An instance's monotonic clock, in ns."""
 
-    def __init__(self) -> None:
+    def __init__(self, context: GuestContext) -> None:
+        self._context = context
         self._origin_ns = time.monotonic_ns() - _FIRST_READING_NS
 
     def now_ns(self) -> int:
         """The time, rounded down to the last step."""
-        elapsed_ns = time.monotonic_ns() - self._origin_ns
+        elapsed_ns = _read(self._context)[0] - self._origin_ns
         return elapsed_ns - elapsed_ns % RESOLUTION_NS
 
     def until_ns(self, when_ns: int) -> int:
@@ -73,8 +77,8 @@ def subscribe_duration(context: GuestContext, duration_ns: int) -> Pollable:
     return Timer(clock, clock.now_ns() + duration_ns)
 
 
-def wall_now(_: GuestContext) -> tuple[int, int]:
-    now_ns = time.time_ns()
+def wall_now(context: GuestContext) -> tuple[int, int]:
+    now_ns = _read(context)[1]
     return divmod(now_ns - now_ns % RESOLUTION_NS, _NS_PER_S)
 
 
@@ -85,8 +89,17 @@ def wall_resolution(_: GuestContext) -> tuple[int, int]:
 def _clock(context: GuestContext) -> MonotonicClock:
     clock = context.state.get(_MONOTONIC)
     if clock is None:
-        clock = context.state[_MONOTONIC] = MonotonicClock()
+        clock = context.state[_MONOTONIC] = MonotonicClock(context)
     return cast(MonotonicClock, clock)
+
+
+def _read(context: GuestContext) -> tuple[int, int]:
+    """The host's clocks, (monotonic, since 1970), as far as this guest may see them."""
+    if not context.frozen_clock:
+        return time.monotonic_ns(), time.time_ns()
+    if context.clock_ns is None:
+        context.clock_ns = time.monotonic_ns(), time.time_ns()
+    return context.clock_ns
 
 
 INTERFACES = (

@@ -1,6 +1,6 @@
 """Standard output and error of one instance: lines on their way to the tenant's log.
 
-What a call prints is bounded twice: beyond `PRINTED_BYTES_MAX` or `LINES_MAX` it is dropped, and the log says how much
+What a call prints is bounded twice: beyond `printed_bytes_max` or `LINES_MAX` it is dropped, and the log says how much
 was; and what is dropped is taken at `DROPPED_BYTES_PER_S` at most, so that a guest that prints without end waits (until
 its wall-clock limit) instead of keeping the event loop busy.
 """
@@ -11,7 +11,6 @@ from typing import cast
 
 from host_bindings.context import GuestContext
 
-PRINTED_BYTES_MAX = 256 * 1024
 LINES_MAX = 1_000
 """What one call may print, on both streams together."""
 
@@ -33,7 +32,7 @@ class Console:
         # worker does not catch is logged as an error by other means.
         self.stdout = Printer(self, "info")
         self.stderr = Printer(self, "warn")
-        self.bytes_left = PRINTED_BYTES_MAX
+        self.bytes_left = context.printed_bytes_max
         self.lines_left = LINES_MAX
         self.dropped_bytes = 0
 
@@ -46,8 +45,8 @@ class Console:
         self.stdout.end_line()
         self.stderr.end_line()
         if self.dropped_bytes:
-            self.log("warn", f"The worker printed too much: {self.dropped_bytes} bytes were dropped.")
-        self.bytes_left = PRINTED_BYTES_MAX
+            self.log("warn", f"The worker printed too much: {self.dropped_bytes} bytes were dropped. [limit.log]")
+        self.bytes_left = self._context.printed_bytes_max
         self.lines_left = LINES_MAX
         self.dropped_bytes = 0
 

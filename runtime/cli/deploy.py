@@ -69,7 +69,7 @@ def deploy(
         tags=[*deployment.tags, *tags],
     )
     with step(f"Deploying {deployment.name} to {settings.namespace}") as progress:
-        result = deploy_if_changed(client, settings.namespace, deployment)
+        result = deploy_if_changed(client, settings, deployment)
         progress.note = f"version {result['version_number']}" if result else "nothing has changed"
 
 

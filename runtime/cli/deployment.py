@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from runtime.cli.client import AdminClient
+from runtime.settings import ServerSettings, SettingsError
 
 
 @dataclass(frozen=True)
@@ -24,21 +25,22 @@ class Deployment:
         return {"bindings": self.bindings, "limits": self.limits, "tags": self.tags}
 
 
-def deploy_if_changed(client: AdminClient, namespace: str, deployment: Deployment) -> dict[str, Any] | None:
+def deploy_if_changed(client: AdminClient, settings: ServerSettings, deployment: Deployment) -> dict[str, Any] | None:
     """The new version as the API shows it; None if the very same is deployed already."""
+    namespace = settings.namespace
     current = client.script(namespace, deployment.name)
-    if current is not None and is_same(current, deployment):
+    if current is not None and is_same(current, deployment, settings):
         return None
     return client.put_script(namespace, deployment.name, deployment.metadata(), deployment.component)
 
 
-def is_same(script: dict[str, Any], deployment: Deployment) -> bool:
+def is_same(script: dict[str, Any], deployment: Deployment, settings: ServerSettings) -> bool:
     """Whether a script, as the API shows it, is what would be deployed. Secrets are not shown: never the same."""
     if any(binding["type"] == "secret_text" for binding in deployment.bindings):
         return False
     return bool(
         _by_name(script["bindings"]) == _by_name(deployment.bindings)
-        and script["limits"] == _complete_limits(deployment.limits)
+        and script["limits"] == _complete_limits(deployment.limits, settings)
         and script["tags"] == deployment.tags
         and script["etag"] == _digest(deployment.component)
     )
@@ -48,15 +50,13 @@ def _by_name(bindings: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     return {binding["name"]: binding for binding in bindings}
 
 
-def _complete_limits(given: dict[str, Any]) -> dict[str, Any] | None:
+def _complete_limits(given: dict[str, Any], settings: ServerSettings) -> dict[str, Any] | None:
     """The limits with the defaults filled in; None if they are not valid, which the server will then say."""
-    import msgspec
-
-    from runtime.engine.limits import Limits
+    from runtime.engine.limits import InvalidLimits, LimitPolicy
 
     try:
-        limits = msgspec.convert(given, Limits)
-    except msgspec.ValidationError:
+        limits = LimitPolicy.of(settings).read(given)
+    except (InvalidLimits, SettingsError):
         return None
     return {name: getattr(limits, name) for name in limits.__struct_fields__}
 

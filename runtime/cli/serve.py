@@ -86,7 +86,7 @@ def _deploy_all(listening: Listening, settings: ServerSettings, directories: tup
             progress.note = describe(built)
         say_notes(built)
         with step(f"Deploying {name}") as progress:
-            result = deploy_if_changed(client, settings.namespace, built.deployment)
+            result = deploy_if_changed(client, settings, built.deployment)
             progress.note = f"version {result['version_number']}" if result else "nothing has changed"
     return names
 

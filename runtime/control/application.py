@@ -18,6 +18,7 @@ from runtime.control.envelope import Code, ControlError, invalid, success
 from runtime.control.guard import answer_errors, check_origin, check_token
 from runtime.control.metadata import UploadMetadata, kept_bindings, parse_metadata
 from runtime.control.upload import Upload, UploadedFile, receive_upload, remove_stale_uploads
+from runtime.engine.limits import LimitPolicy
 from runtime.registry import (
     InvalidName,
     Namespace,
@@ -41,10 +42,15 @@ _logger = logging.getLogger(__name__)
 
 
 def create_control_application(
-    registry: Registry, artifacts: ArtifactStore, resources: Resources, token: str, settings: ServerSettings
+    registry: Registry,
+    artifacts: ArtifactStore,
+    resources: Resources,
+    token: str,
+    settings: ServerSettings,
+    policy: LimitPolicy | None = None,
 ) -> web.Application:
     """The application, to be served on the admin port. The registry must be open by the time it is."""
-    api = ControlApi(registry, artifacts, resources, settings)
+    api = ControlApi(registry, artifacts, resources, settings, policy or LimitPolicy())
     guards = [answer_errors, check_origin(settings.admin_host_names), check_token(token)]
     application = web.Application(middlewares=guards)
     namespace, scripts = f"{NAMESPACES}/{{namespace}}", f"{NAMESPACES}/{{namespace}}/scripts"
@@ -66,12 +72,18 @@ def create_control_application(
 
 class ControlApi:
     def __init__(
-        self, registry: Registry, artifacts: ArtifactStore, resources: Resources, settings: ServerSettings
+        self,
+        registry: Registry,
+        artifacts: ArtifactStore,
+        resources: Resources,
+        settings: ServerSettings,
+        policy: LimitPolicy,
     ) -> None:
         self._registry = registry
         self._artifacts = artifacts
         self._resources = resources
         self._settings = settings
+        self._policy = policy
         self._collection = ArtifactCollection(artifacts, registry)
         self._uploads = asyncio.Semaphore(UPLOADS_AT_ONCE)
 
@@ -147,7 +159,7 @@ class ControlApi:
             raise invalid(str(error)) from None
         uploads = receive_upload(request, self._settings.uploads_directory, self._settings.upload_bytes_max)
         async with self._uploads, uploads as upload, self._collection.deploying():
-            metadata, component = _read_upload(upload)
+            metadata, component = _read_upload(upload, self._policy)
             script = await self._deploy(namespace.name, name, metadata, component)
         if script.current.number > 1:
             await self._collection.collect()
@@ -200,10 +212,10 @@ class ControlApi:
         raise ControlError(404, Code.NAMESPACE_NOT_FOUND, str(UnknownNamespace(name)))
 
 
-def _read_upload(upload: Upload) -> tuple[UploadMetadata, UploadedFile]:
+def _read_upload(upload: Upload, policy: LimitPolicy) -> tuple[UploadMetadata, UploadedFile]:
     if upload.metadata is None:
         raise invalid("metadata: the part is missing.")
-    metadata = parse_metadata(upload.metadata)
+    metadata = parse_metadata(upload.metadata, policy)
     component = upload.find(metadata.main_module)
     if component is None:
         names = ", ".join(ascii(file.filename or file.field_name)[:80] for file in upload.files[:8]) or "none"

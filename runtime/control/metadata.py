@@ -8,11 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, cast, get_args
 
-import msgspec
-
 from host_bindings.scope import Binding, BindingType
 from runtime.control.envelope import invalid
-from runtime.engine.limits import Limits
+from runtime.engine.limits import InvalidLimits, LimitPolicy, Limits
 
 METADATA_BYTES_MAX = 1024 * 1024
 BINDINGS_MAX = 128
@@ -47,15 +45,15 @@ class UploadMetadata:
     """Types of bindings that are taken over from the version before, unless one of that name is given."""
 
 
-def parse_metadata(text: bytes) -> UploadMetadata:
+def parse_metadata(text: bytes, policy: LimitPolicy | None = None) -> UploadMetadata:
     """Reads the metadata part. Fields that mean nothing here (compatibility_date, say) are let pass.
 
-    Raises `ControlError` (400) with a sentence that names the field.
+    `policy` has the operator's limits. Raises `ControlError` (400) with a sentence that names the field.
     """
-    return read_metadata(_parse_json(text))
+    return read_metadata(_parse_json(text), policy or LimitPolicy())
 
 
-def read_metadata(metadata: object) -> UploadMetadata:
+def read_metadata(metadata: object, policy: LimitPolicy) -> UploadMetadata:
     if not isinstance(metadata, dict):
         raise invalid("metadata: must be a JSON object.")
     main_module = metadata.get("main_module")
@@ -73,7 +71,7 @@ def read_metadata(metadata: object) -> UploadMetadata:
     return UploadMetadata(
         main_module=main_module,
         bindings=bindings,
-        limits=_limits(metadata.get("limits")),
+        limits=_limits(metadata.get("limits"), policy),
         tags=_tags(_list(metadata, "tags")),
         keep_bindings=frozenset(kind for kind in _list(metadata, "keep_bindings") if isinstance(kind, str)),
     )
@@ -152,25 +150,17 @@ def _value(entry: dict[str, Any], kind: str, where: str) -> object:
     return value
 
 
-def _limits(given: object) -> Limits:
+def _limits(given: object, policy: LimitPolicy) -> Limits:
     if given is None:
-        return Limits()
+        given = {}
     if not isinstance(given, dict):
         raise invalid("metadata.limits: must be an object.")
-    values = {_LIMIT_NAMES.get(name, name): value for name, value in given.items() if value is not None}
+    values = {_LIMIT_NAMES.get(str(name), str(name)): value for name, value in given.items() if value is not None}
     try:
-        return msgspec.convert(values, Limits)
-    except msgspec.ValidationError as error:
-        raise invalid(_limit_sentence(str(error))) from None
-
-
-def _limit_sentence(error: str) -> str:
-    """msgspec says "Expected `int` >= 1 - at `$.cpu_ms`" or "Object contains unknown field `x`"."""
-    if unknown := re.search("unknown field `(.*)`", error, re.DOTALL):
-        names = ", ".join(Limits.__struct_fields__)
-        return f"metadata.limits: there is no limit {_shown(unknown[1])}; the limits are {names}."
-    expected, _, path = error.partition(" - at `$.")
-    return f"metadata.limits.{path.rstrip('`')}: {expected[:1].lower()}{expected[1:].replace('`', '')}."
+        return policy.read(values)
+    except InvalidLimits as error:
+        where = f"metadata.limits.{error.name}" if error.name else "metadata.limits"
+        raise invalid(f"{where}: {error.sentence}.") from None
 
 
 def _tags(tags: list[Any]) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from __future__ import annotations
 import json
 
 from runtime.dispatcher.framing import InvalidAnswer, InvalidRequest
-from runtime.engine.errors import EngineError, GuestException, TooBusy
+from runtime.engine.errors import EngineError, GuestException, TooBusy, TooManyRequests
 
 JSON_HEADERS = "content-type: application/json\n"
 
@@ -67,7 +67,7 @@ def refusal(error: BaseException) -> Refused:
         return error
     if isinstance(error, RemoteError | GuestException):
         return Refused(500, "exception", "The worker threw an exception.")
-    if isinstance(error, TooBusy):
+    if isinstance(error, TooBusy | TooManyRequests):
         retry_after_s = max(1, round(error.retry_after_s))
         return Refused(error.status, error.code, error.message, headers=f"retry-after: {retry_after_s}\n")
     if isinstance(error, InvalidRequest):

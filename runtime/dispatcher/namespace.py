@@ -18,6 +18,7 @@ from runtime.dispatcher.errors import WorkerNotFound
 from runtime.dispatcher.stub import Stub
 from runtime.engine.engine import Engine
 from runtime.engine.errors import EngineError, WorkerUnavailable
+from runtime.engine.limits import LimitPolicy, Limits
 from runtime.engine.pool import Answer, WorkerPool
 from runtime.registry import Registry, Version
 
@@ -41,7 +42,7 @@ class _Entry:
 class DispatchNamespace:
     """The scripts of one dispatch namespace, ready to be called. In the operator's code: `env.DISPATCHER`.
 
-    `log(script)` gives the log that a script's worker writes to.
+    `log(script, limits)` gives the log that a script's worker writes to; `policy` has the operator's maxima.
     """
 
     def __init__(
@@ -51,8 +52,9 @@ class DispatchNamespace:
         artifacts: ArtifactStore,
         engine: Engine,
         resources: Resources,
-        log: Callable[[str], TenantLogger],
+        log: Callable[[str, Limits], TenantLogger],
         *,
+        policy: LimitPolicy | None = None,
         pools_max: int = POOLS_MAX,
     ) -> None:
         self.name = name
@@ -61,6 +63,7 @@ class DispatchNamespace:
         self._engine = engine
         self._resources = resources
         self._log = log
+        self._policy = policy or LimitPolicy()
         self._pools_max = pools_max
         self._entries: dict[str, _Entry] = {}
         self._opening: dict[str, asyncio.Task[None]] = {}
@@ -159,7 +162,8 @@ class DispatchNamespace:
             raise WorkerUnavailable("The worker cannot be loaded.") from error
         scope = self._resources.scope(Tenant(version.namespace, version.script), version.bindings)
         tenant = f"{version.namespace}/{version.script}"
-        pool = WorkerPool(self._engine, component, scope, version.limits, self._log(script), tenant)
+        limits = self._policy.clamp(version.limits)
+        pool = WorkerPool(self._engine, component, scope, limits, self._log(script, limits), tenant)
         previous = self._entries.get(script)
         self._entries[script] = _Entry(version, pool)
         if previous is not None:

@@ -3,12 +3,17 @@
     EngineError
     +-- GuestException        the tenant's code raised and did not catch it
     +-- GuestTrapped          the guest crashed (or exited)
-    +-- LimitExceeded
+    +-- LimitExceeded         the code says which: see `runtime.engine.limits`
     |   +-- CpuLimitExceeded
     |   +-- WallTimeExceeded
     |   +-- MemoryLimitExceeded
     |   +-- HostCallLimitExceeded
-    +-- TooBusy               every instance is taken and the queue is full
+    |   +-- RequestBodyTooLarge
+    |   +-- ResponseBodyTooLarge
+    |   +-- ResponseHeadersTooLarge
+    |   +-- BindingLimitExceeded
+    |   +-- TooBusy           every instance is taken and the queue is full
+    |   +-- TooManyRequests   more in a second than the tenant may have
     +-- WorkerUnavailable     the worker cannot be started
     +-- HostFault             our own fault; the cause is in the operator's log
 
@@ -75,12 +80,53 @@ class HostCallLimitExceeded(LimitExceeded):
         super().__init__(f"Too many subrequests by single Worker invocation. (limit: {limit} host calls)")
 
 
-class TooBusy(EngineError):
+class RequestBodyTooLarge(LimitExceeded):
+    code = "limit.request_body"
+    status = 413
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(f"The request's body is larger than this worker takes. (limit: {limit_bytes} bytes)")
+
+
+class ResponseBodyTooLarge(LimitExceeded):
+    code = "limit.response_body"
+    status = 502
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(f"The worker's answer is too large. (limit: {limit_bytes} bytes)")
+
+
+class ResponseHeadersTooLarge(LimitExceeded):
+    code = "limit.response_headers"
+    status = 502
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(f"The headers of the worker's answer are too large. (limit: {limit_bytes} bytes)")
+
+
+class BindingLimitExceeded(LimitExceeded):
+    """A limit of a binding, which the tenant's code hit and did not catch."""
+
+    def __init__(self, code: str, status: int, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.status = status
+
+
+class TooBusy(LimitExceeded):
     code = "limit.queue"
-    status = 503
 
     def __init__(self, retry_after_s: int) -> None:
         super().__init__("Worker is busy: all of its instances are taken and its queue is full. Try again later.")
+        self.retry_after_s = retry_after_s
+
+
+class TooManyRequests(LimitExceeded):
+    code = "limit.requests"
+    status = 429
+
+    def __init__(self, limit: int, retry_after_s: int) -> None:
+        super().__init__(f"Worker has too many requests. (limit: {limit} a second)")
         self.retry_after_s = retry_after_s
 
 

@@ -13,7 +13,7 @@ from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
 from host_bindings.context import GuestContext, Invocation
-from host_bindings.contract import Err, Failure, Resource
+from host_bindings.contract import Err, Failure, LimitReached, Resource
 from host_bindings.wasi.errors import GuestTrap
 from runtime.engine import native
 from runtime.engine.compile import HANDLER
@@ -70,7 +70,9 @@ class Instance:
         self._log = log
         self.request_id = ""
         """Whose log entries are being written."""
-        self.guest = GuestContext(scope, self._write_log)
+        self.guest = GuestContext(
+            scope, self._write_log, printed_bytes_max=limits.log_bytes_max, frozen_clock=limits.clock == "frozen"
+        )
         self._slot = native.CallSlot()
         self._arena = Arena()
         self._encoders: dict[str, tuple[int, list[Encoder], Decoder]] = {}
@@ -84,6 +86,8 @@ class Instance:
         self._failure: BaseException | None = None
         self._done: Done | None = None
         self._host_calls = 0
+        self.limit_reached: LimitReached | None = None
+        """The last limit that a host function of the current call has hit."""
         self.waiting = False
         self.spent = False
         self.tenant: object = self
@@ -168,6 +172,8 @@ class Instance:
         self._done = done
         self._failure = None
         self._host_calls = 0
+        self.limit_reached = None
+        self.guest.clock_ns = None
         self.cpu_ns = 0
 
     def _run(self) -> None:
@@ -182,11 +188,11 @@ class Instance:
         self._arena.clear()
         if finished:
             self._finish()
+        elif self.cpu_ns > self._limits.cpu_ms * 1_000_000:
+            self._abandon(CpuLimitExceeded(self._limits.cpu_ms))
         elif self.waiting:
             assert self._task is not None
             self._task.add_done_callback(self._answered)
-        elif self.cpu_ns > self._limits.cpu_ms * 1_000_000:
-            self._abandon(CpuLimitExceeded(self._limits.cpu_ms))
         else:
             engine.turns.add(self)
 
@@ -278,6 +284,8 @@ class Instance:
             except Failure as failure:
                 if not self._has_error:
                     raise
+                if isinstance(failure, LimitReached):
+                    self.limit_reached = failure
                 value = Err((failure.name, failure.message))
             assert self._write is not None
             self._write(self, self._results, value)
@@ -294,6 +302,7 @@ class Instance:
             self._abandon(HostFault("The host failed to carry out a call of the worker."))
         else:
             self.waiting = False
+            self.guest.clock_ns = None
             self._run()
 
     # ---------------------------------------------------------------------------------------- handles (codec)

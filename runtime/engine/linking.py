@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from host_bindings.contract import Err, Failure, HostFunction, Interface, ResultOf
+from host_bindings.contract import Err, Failure, HostFunction, Interface, LimitReached, ResultOf
 from runtime.engine import native
 from runtime.engine.instance import Instance
 from runtime.engine.layout import VALUE_BYTES, CodecError
@@ -93,6 +93,8 @@ def _callback(function: HostFunction, instances: Instances, counted: bool) -> na
             except Failure as failure:
                 if not has_error:
                     raise
+                if isinstance(failure, LimitReached):
+                    instance.limit_reached = failure
                 value = _failed(failure)
             write(instance, results, value)
             return True

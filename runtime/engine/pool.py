@@ -9,23 +9,32 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from functools import partial
+from math import ceil
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from host_bindings.body import GUEST_CHUNK_BYTES, BytesBody, Payload
-from host_bindings.contract import Err, Failure
+from host_bindings.body import GUEST_CHUNK_BYTES, Body, BoundedBody, BytesBody, Payload
+from host_bindings.contract import Err, Failure, LimitReached
 from runtime.engine.engine import Engine, LoadedComponent
 from runtime.engine.errors import (
+    BindingLimitExceeded,
     EngineError,
     GuestException,
     GuestTrapped,
+    LimitExceeded,
     MemoryLimitExceeded,
+    RequestBodyTooLarge,
+    ResponseBodyTooLarge,
+    ResponseHeadersTooLarge,
     TooBusy,
+    TooManyRequests,
     WorkerUnavailable,
 )
 from runtime.engine.instance import Instance, TenantLog
 from runtime.engine.layout import CodecError
 from runtime.engine.limits import Limits
 from runtime.engine.native import NativeError
+from runtime.engine.rate import RequestRate
 
 if TYPE_CHECKING:
     from host_bindings.scope import Scope
@@ -117,8 +126,10 @@ class Invocation:
             if self._answer is None:
                 self._failure = error
                 self._settle(None)
+                if isinstance(error, LimitExceeded):
+                    self.pool.log(self.request_id, "error", f"{error.message} [{error.code}]")
             else:
-                self.pool.log(self.request_id, "error", f"After the answer: {error.message}")
+                self.pool.log(self.request_id, "error", f"After the answer: {error.message} [{error.code}]")
         instance.end_call()
         self.pool.release(instance)
 
@@ -155,6 +166,9 @@ class Invocation:
         if name == "MemoryError":
             instance.spent = True
             return MemoryLimitExceeded(self.limits.memory_bytes)
+        reached = instance.limit_reached
+        if reached is not None and reached.message in message:
+            return BindingLimitExceeded(reached.code, reached.status, reached.message)
         return GuestException(name, message, traceback)
 
 
@@ -179,6 +193,9 @@ class WorkerPool:
         self._idle: list[Instance] = []
         self._live = 0
         self._queue: deque[asyncio.Future[None]] = deque()
+        self._rate = RequestRate(limits.requests_per_s, engine.now)
+        self._refused = 0
+        self._refusals_logged_at = 0.0
         self._closed = False
         self._empty = asyncio.Event()
         self._empty.set()
@@ -196,9 +213,11 @@ class WorkerPool:
     async def fetch(self, method: str, url: str, headers: str, body: Payload, *, request_id: str) -> Answer:
         """Lets the worker answer an HTTP request. Headers are text as in the contract. Raises `EngineError`."""
         invocation = Invocation(self, "fetch", request_id)
+        body = self._bounded_request(body, request_id)
         instance = await self._instance(invocation)
-        arguments = (method, url, headers, _sendable(body))
+        arguments = (method, url, headers, body)
         status, answer_headers, answer_body = await invocation.run(instance, arguments)
+        answer_body = self._bounded_answer(answer_headers, answer_body, request_id)
         return Answer(status, answer_headers, answer_body, instance.cpu_ns / 1e6, invocation.cold)
 
     async def call(
@@ -207,9 +226,9 @@ class WorkerPool:
         """Calls a public method of the worker: see the contract's `handler.call`. Raises `EngineError`."""
         invocation = Invocation(self, "call", request_id)
         instance = await self._instance(invocation)
-        sendable = [_sendable(payload) for payload in attachments] if attachments else attachments
+        sendable = [self._bounded_request(each, request_id) for each in attachments] if attachments else attachments
         value, returned = await invocation.run(instance, (method, arguments, sendable))
-        return value, returned
+        return value, [self._bounded_answer("", each, request_id) for each in returned] if returned else returned
 
     async def close(self) -> None:
         """Takes no new calls, lets those that run finish, frees the instances."""
@@ -255,12 +274,15 @@ class WorkerPool:
 
     async def _instance(self, invocation: Invocation) -> Instance:
         """An instance for a call: an idle one, a new one, or the next that comes free."""
+        wait_s = self._rate.take(self.engine.now)
+        if wait_s:
+            raise self._refusal(TooManyRequests(self.limits.requests_per_s, ceil(wait_s)), invocation.request_id)
         if self._idle and not self._queue:
             return self._take_idle(invocation)
         if self._closed:
             raise WorkerUnavailable("The worker is being replaced. Try again.")
         if self._live >= self.limits.instances_max:
-            await self._wait_for_turn()
+            await self._wait_for_turn(invocation.request_id)
             if self._closed:
                 raise WorkerUnavailable("The worker is being replaced. Try again.")
             if self._idle:
@@ -273,22 +295,70 @@ class WorkerPool:
         instance.request_id = invocation.request_id
         return instance
 
-    async def _wait_for_turn(self) -> None:
+    async def _wait_for_turn(self, request_id: str) -> None:
         while True:
             if len(self._queue) >= self.limits.queue_max:
-                raise TooBusy(RETRY_AFTER_S)
+                raise self._refusal(TooBusy(RETRY_AFTER_S), request_id)
             waiter: asyncio.Future[None] = self.engine.loop.create_future()
             self._queue.append(waiter)
             try:
                 async with asyncio.timeout(self.limits.wall_ms / 1000):
                     await waiter
             except TimeoutError:
-                raise TooBusy(RETRY_AFTER_S) from None
+                raise self._refusal(TooBusy(RETRY_AFTER_S), request_id) from None
             finally:
                 if not waiter.done():
                     waiter.cancel()
             if self._closed or self._idle or self._live < self.limits.instances_max:
                 return
+
+    def _refusal(self, error: LimitExceeded, request_id: str) -> LimitExceeded:
+        """Tells the tenant's log of a request that was not let in: one line a second, however many there are."""
+        self._refused += 1
+        now = self.engine.now
+        if now - self._refusals_logged_at >= 1:
+            self.log(request_id, "warn", f"{error.message} [{error.code}] Requests refused so far: {self._refused}.")
+            self._refusals_logged_at = now
+        return error
+
+    def _bounded_request(self, payload: Payload, request_id: str) -> Payload:
+        """The payload as it may cross: bytes above the contract's bound become a stream. Raises if it is too large."""
+        limit = self.limits.request_body_bytes_max
+        size = _size(payload)
+        if size is None:
+            assert isinstance(payload, Body)
+            return BoundedBody(payload, limit, partial(_request_body_reached, limit))
+        if size > limit:
+            if isinstance(payload, Body):
+                payload.close()
+            raise self._refusal(RequestBodyTooLarge(limit), request_id)
+        if isinstance(payload, bytes) and size > GUEST_CHUNK_BYTES:
+            return BytesBody(payload)
+        return payload
+
+    def _bounded_answer(self, headers: str, body: Payload, request_id: str) -> Payload:
+        """The answer's body, which fails at the limit if its length is not known. Raises `LimitExceeded`."""
+        limits = self.limits
+        error: LimitExceeded | None = None
+        size = _size(body)
+        if (_size(headers) or 0) > limits.response_header_bytes_max:
+            error = ResponseHeadersTooLarge(limits.response_header_bytes_max)
+        elif size is not None and size > limits.response_body_bytes_max:
+            error = ResponseBodyTooLarge(limits.response_body_bytes_max)
+        if error is not None:
+            if isinstance(body, Body):
+                body.close()
+            self.log(request_id, "error", f"{error.message} [{error.code}]")
+            raise error
+        if size is None:
+            assert isinstance(body, Body)
+            return BoundedBody(body, limits.response_body_bytes_max, partial(self._answer_exceeded, request_id))
+        return body
+
+    def _answer_exceeded(self, request_id: str) -> Failure:
+        error = ResponseBodyTooLarge(self.limits.response_body_bytes_max)
+        self.log(request_id, "error", f"{error.message} [{error.code}]")
+        return Failure("RangeError", error.message)
 
     async def _make(self, invocation: Invocation) -> Instance:
         """A new instance, started. Raises `WorkerUnavailable` with the reason if it does not start."""
@@ -322,8 +392,19 @@ class WorkerPool:
         return instance
 
 
-def _sendable(payload: Payload) -> Payload:
-    """The payload as it may cross: bytes above the contract's bound become a stream."""
-    if isinstance(payload, bytes) and len(payload) > GUEST_CHUNK_BYTES:
-        return BytesBody(payload)
-    return payload
+def _size(payload: Payload) -> int | None:
+    """In bytes; None if it is not known."""
+    if payload is None:
+        return 0
+    if isinstance(payload, Body):
+        return payload.length
+    return (
+        len(payload)
+        if isinstance(payload, bytes) or payload.isascii()
+        else len(payload.encode("utf-8", "surrogatepass"))
+    )
+
+
+def _request_body_reached(limit: int) -> LimitReached:
+    error = RequestBodyTooLarge(limit)
+    return LimitReached(error.code, error.status, "RangeError", f"{error.message} [{error.code}]")

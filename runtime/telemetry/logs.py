@@ -141,7 +141,8 @@ class TenantLog:
             if used <= limits.request_bytes_max:
                 self._requests[request_id] = limits.request_bytes_max + 1
                 self._notice(
-                    request_id, f"This request has logged {limits.request_bytes_max} bytes; the rest is left out."
+                    request_id,
+                    f"This request has logged {limits.request_bytes_max} bytes; the rest is left out.",
                 )
             return
         if not self._spend(size):
@@ -164,7 +165,7 @@ class TenantLog:
         return True
 
     def _notice(self, request_id: str, message: str) -> None:
-        self._log.tenant(self._tenant, request_id, "warn", message)
+        self._log.tenant(self._tenant, request_id, "warn", f"{message} [limit.log]")
 
 
 def _cut(message: str, bytes_max: int) -> str:

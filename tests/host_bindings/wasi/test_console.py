@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from host_bindings.context import GuestContext
+from host_bindings.context import PRINTED_BYTES_MAX, GuestContext
 from host_bindings.scope import Scope
 from host_bindings.wasi import GuestTrap, cli, flush, streams
-from host_bindings.wasi.console import LINE_BYTES_MAX, LINES_MAX, PRINTED_BYTES_MAX
+from host_bindings.wasi.console import LINE_BYTES_MAX, LINES_MAX
 
 
 def write(context, stream, data):
@@ -125,7 +125,8 @@ def test_a_call_that_prints_too_much_is_cut_off_and_slowed_down(guest):
     *lines, notice = guest.entries
     logged = sum(len(message) + 1 for _, message in lines)
     assert logged <= PRINTED_BYTES_MAX + 1
-    assert notice == ("warn", f"The worker printed too much: {20 * len(chunk) - PRINTED_BYTES_MAX} bytes were dropped.")
+    dropped_bytes = 20 * len(chunk) - PRINTED_BYTES_MAX
+    assert notice == ("warn", f"The worker printed too much: {dropped_bytes} bytes were dropped. [limit.log]")
 
 
 def test_a_call_that_prints_too_many_lines_is_cut_off(guest):

@@ -7,9 +7,12 @@ import socket
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from runtime.cli.deployment import Deployment, is_same
+from runtime.engine.limits import Limits
+from runtime.settings import ServerSettings
 from tests.runtime.cli.conftest import RunCli
 from tests.runtime.control.service import TOKEN, Control
 
@@ -160,18 +163,19 @@ def test_the_same_deployment_is_recognised_whatever_the_order_of_its_bindings(tm
     kv = {"type": "kv_namespace", "name": "KV", "namespace_id": "1"}
     text = {"type": "plain_text", "name": "T", "text": "x"}
     secret = {"type": "secret_text", "name": "S", "text": "x"}
-    limits = {"cpu_ms": 5000, "wall_ms": 30000, "memory_bytes": 128 << 20, "instances_max": 32, "queue_max": 1000}
-    limits |= {"host_calls_max": 10_000}
-    script: dict[str, Any] = {"bindings": [kv, text], "limits": {**limits, "isolation": "reuse"}, "tags": ["a"]}
+    limits = msgspec.structs.asdict(Limits())
+    script: dict[str, Any] = {"bindings": [kv, text], "limits": limits, "tags": ["a"]}
     script["etag"] = empty_digest
 
-    def same(**changes: Any) -> bool:
+    def same(settings: ServerSettings = ServerSettings(), **changes: Any) -> bool:  # noqa: B008 - immutable
         deployment = {"bindings": [text, kv], "limits": {}, "tags": ["a"], **changes}
-        return is_same(script, Deployment("user1", component, **deployment))
+        return is_same(script, Deployment("user1", component, **deployment), settings)
 
     assert same()
     assert same(limits={"cpu_ms": 5000})
     assert not same(limits={"cpu_ms": 50})
+    assert not same(ServerSettings(limits_default={"cpu_ms": 50}))
+    assert same(ServerSettings(limits_default={"cpu_ms": 50}), limits={"cpu_ms": 5000})
     assert not same(limits={"unknown": 5})
     assert not same(bindings=[kv])
     assert not same(bindings=[kv, {**text, "text": "y"}])

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from host_bindings.scope import Binding
 from runtime.control.envelope import ControlError
 from runtime.control.metadata import kept_bindings, parse_metadata, read_metadata
-from runtime.engine.limits import Limits
+from runtime.engine.limits import LimitPolicy, Limits
 
 
 def parse(**metadata: Any) -> Any:
@@ -160,7 +160,7 @@ BINDING = st.fixed_dictionaries(
 )
 def test_any_json_is_either_read_or_refused(metadata: Any) -> None:
     try:
-        parsed = read_metadata(metadata)
+        parsed = read_metadata(metadata, LimitPolicy())
     except ControlError as refused:
         assert refused.status == 400
     else:

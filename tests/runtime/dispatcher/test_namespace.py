@@ -52,7 +52,7 @@ def run(artifacts: tuple[Path, str], tmp_path: Path) -> Callable[..., None]:
             await registry.create_namespace("production")
             resources, engine = Resources(tmp_path / "resources", sql), Engine(interfaces.ALL, flush)
             namespace = DispatchNamespace(
-                "production", registry, store, engine, resources, lambda _: lambda *_: None, pools_max=pools_max
+                "production", registry, store, engine, resources, lambda *_: lambda *_: None, pools_max=pools_max
             )
 
             async def deploy(script: str, **limits: int) -> object:

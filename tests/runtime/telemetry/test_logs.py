@@ -148,7 +148,7 @@ def test_a_request_that_logs_too_much_is_cut_off_once_and_others_go_on() -> None
         tenant("r-2", "info", "still here")
     assert messages(captured) == [
         *["x" * 500] * 3,
-        "This request has logged 2000 bytes; the rest is left out.",
+        "This request has logged 2000 bytes; the rest is left out. [limit.log]",
         "still here",
     ]
 
@@ -165,7 +165,7 @@ def test_a_worker_that_logs_too_fast_loses_entries_and_is_told_how_many() -> Non
     assert messages(captured) == [
         "x" * 372,
         "x" * 372,
-        "98 entries were left out: this worker logs too much a second.",
+        "98 entries were left out: this worker logs too much a second. [limit.log]",
         "later",
     ]
 
