@@ -18,6 +18,7 @@ from wasmtime import component as wc
 
 from host_bindings import contract
 from host_bindings.contract import Interface
+from runtime.engine import native
 
 CompileError = wasmtime.WasmtimeError
 """What `compile_component` and `compile_module` raise, with the validator's message."""
@@ -48,6 +49,7 @@ def configuration(*, parallel: bool = True) -> wasmtime.Config:
     for name, value in _SETTINGS.items():
         setattr(config, name, value)
     config.parallel_compilation = parallel
+    native.disable_concurrency(config)
     return config
 
 
@@ -56,7 +58,8 @@ def fingerprint() -> str:
 
     Hex digits. Machine code with another fingerprint is stale and must be made again.
     """
-    parts = [version("wasmtime"), platform.machine(), platform.system(), *(f"{k}={v}" for k, v in _SETTINGS.items())]
+    settings = _SETTINGS | {"concurrency_support": False}
+    parts = [version("wasmtime"), platform.machine(), platform.system(), *(f"{k}={v}" for k, v in settings.items())]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 

