@@ -24,7 +24,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         deployed = server.deploy("tenant", raw_component("intruder").read_bytes())
         assert deployed.status == 200, deployed.text
         sdk_component = build(GUESTS / "rpc_worker", wit_directory=WIT_DIRECTORY).read_bytes()
-        deployed = server.deploy("sdk", sdk_component, limits={"cpu_ms": 200})
+        deployed = server.deploy("sdk", sdk_component, limits={"cpu_ms": 1_000})
         assert deployed.status == 200, deployed.text
         yield server
 
