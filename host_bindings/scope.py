@@ -1,8 +1,9 @@
 """(tenant, binding name) -> resource: the only place where a name that a tenant gives becomes storage.
 
-Two tenants that configure the same resource id get two different resources: every path is derived from the tenant and
-the id together. Names of tenants, ids and bindings are hostile; they reach the file system only as SHA-256 of a
-length-prefixed encoding, so that no choice of names can make two of them meet.
+Two tenants that configure the same resource id get two different resources: every path is derived from the owner and
+the id together. The owner is the tenant, or the platform if the operator has granted its resource to the tenant. Names
+of tenants, ids and bindings are hostile; they reach the file system only as SHA-256 of a length-prefixed encoding, so
+that no choice of names can make two of them meet.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ BindingType = Literal["kv_namespace", "r2_bucket", "d1", "plain_text", "secret_t
 
 STORAGE_TYPES: tuple[BindingType, ...] = ("kv_namespace", "r2_bucket", "d1")
 
+PLATFORM_DIRECTORY = "platform"
+"""Where the platform's own resources are. A tenant's directory is 40 hex digits, so that none can be this one."""
+
 Resource = KVNamespace | Bucket | Database
 R = TypeVar("R", KVNamespace, Bucket, Database)
 
@@ -42,13 +46,16 @@ class Tenant:
 class Binding:
     """A line of a tenant's configuration: a name and what it stands for.
 
-    `resource_id` is set for storage, `value` for plain_text, secret_text (str) and json (any JSON value).
+    `resource_id` is set for storage, `value` for plain_text, secret_text (str) and json (any JSON value). `granted`:
+    the resource is the platform's one of that id, to which the operator has given this tenant access; it never comes
+    from what a tenant says.
     """
 
     type: BindingType
     name: str
     resource_id: str | None = None
     value: object = field(default=None, repr=False)
+    granted: bool = False
 
 
 class Scope:
@@ -86,29 +93,57 @@ class Resources:
 
     def scope(self, tenant: Tenant, bindings: Sequence[Binding]) -> Scope:
         """The tenant's scope. Opens lazily: touches no disk before the first use of a resource."""
-        storage = {b.name: self._resource(tenant, b) for b in bindings if b.type in STORAGE_TYPES}
+        storage = {b.name: self._bound(tenant, b) for b in bindings if b.type in STORAGE_TYPES}
         return Scope({b.name: b for b in bindings}, storage)
+
+    def kv(self, owner: Tenant | None, resource_id: str) -> KVNamespace:
+        """The store itself, for the management API, which has seen that its caller may. None: the platform's own."""
+        found = self._resource(owner, "kv_namespace", resource_id)
+        assert isinstance(found, KVNamespace)
+        return found
+
+    def r2(self, owner: Tenant | None, resource_id: str) -> Bucket:
+        found = self._resource(owner, "r2_bucket", resource_id)
+        assert isinstance(found, Bucket)
+        return found
+
+    def d1(self, owner: Tenant | None, resource_id: str) -> Database:
+        found = self._resource(owner, "d1", resource_id)
+        assert isinstance(found, Database)
+        return found
+
+    async def delete(self, owner: Tenant | None, type: BindingType, resource_id: str) -> None:
+        """Closes one store and deletes its data for good."""
+        await self._delete(self._path(owner, type, resource_id))
 
     async def purge(self, tenant: Tenant) -> None:
         """Closes the tenant's stores and deletes their data for good."""
-        root = self._tenant_directory(tenant)
-        await asyncio.gather(*[self._open.pop(path).close() for path in list(self._open) if path.is_relative_to(root)])
-        await asyncio.to_thread(shutil.rmtree, root, ignore_errors=True)
+        await self._delete(self._owner_directory(tenant))
 
     async def close(self) -> None:
         """Closes every store; what was acknowledged is on disk."""
         stores, self._open = list(self._open.values()), {}
         await asyncio.gather(*[store.close() for store in stores])
 
-    def _tenant_directory(self, tenant: Tenant) -> Path:
-        return self._directory / _digest(tenant.namespace, tenant.script)
+    async def _delete(self, root: Path) -> None:
+        await asyncio.gather(*[self._open.pop(path).close() for path in list(self._open) if path.is_relative_to(root)])
+        await asyncio.to_thread(shutil.rmtree, root, ignore_errors=True)
 
-    def _resource(self, tenant: Tenant, binding: Binding) -> Resource:
+    def _owner_directory(self, owner: Tenant | None) -> Path:
+        return self._directory / (PLATFORM_DIRECTORY if owner is None else _digest(owner.namespace, owner.script))
+
+    def _path(self, owner: Tenant | None, type: BindingType, resource_id: str) -> Path:
+        return self._owner_directory(owner) / type / _digest(resource_id)
+
+    def _bound(self, tenant: Tenant, binding: Binding) -> Resource:
         assert binding.resource_id is not None
-        path = self._tenant_directory(tenant) / binding.type / _digest(binding.resource_id)
+        return self._resource(None if binding.granted else tenant, binding.type, binding.resource_id)
+
+    def _resource(self, owner: Tenant | None, type: BindingType, resource_id: str) -> Resource:
+        path = self._path(owner, type, resource_id)
         found = self._open.get(path)
         if found is None:
-            found = self._open[path] = self._makers()[binding.type](path)
+            found = self._open[path] = self._makers()[type](path)
         return found
 
     def _makers(self) -> dict[str, Callable[[Path], Resource]]:

@@ -31,7 +31,7 @@ from runtime.dispatcher.operator import load_operator
 from runtime.dispatcher.resolver import HeaderResolver, Resolver
 from runtime.engine.engine import Engine
 from runtime.engine.limits import LimitPolicy, Limits
-from runtime.registry import NamespaceExists, Registry
+from runtime.registry import NamespaceExists, Registry, Retention, load_seal
 from runtime.settings import ServerSettings, SettingsError, prepare_data_directory
 from runtime.telemetry.logs import Log, TenantLog, TenantLogLimits, open_log
 
@@ -133,7 +133,11 @@ async def _start(
 ) -> None:
     """Opens every part, the listeners last. The stack closes them in the opposite order."""
     policy = LimitPolicy.of(settings)
-    registry = Registry(settings.registry_path)
+    registry = Registry(
+        settings.registry_path,
+        seal=await asyncio.to_thread(load_seal, settings),
+        retention=Retention(settings.versions_kept, settings.versions_kept_days),
+    )
     await registry.open()
     stack.push_async_callback(registry.close)
     with suppress(NamespaceExists):

@@ -61,6 +61,14 @@ class ServerSettings:
     """How long running requests may take after SIGTERM."""
     admin_token: str | None = field(default=None, repr=False)
     """The management API's token; None: a random one, kept in the data directory."""
+    secrets_key: str | None = field(default=None, repr=False)
+    """The key that seals tenants' secrets: 32 random bytes in base64."""
+    secrets_key_file: Path | None = None
+    """The file that holds that key; None for both: a random one, kept in the data directory."""
+    versions_kept: int = 10
+    """How many versions of a script that are not deployed are kept."""
+    versions_kept_days: float = 90.0
+    """For how many days after its last use a version is kept."""
     admin_host_names: tuple[str, ...] = ()
     """Host names under which the management API may be called, besides the loopback ones (behind a proxy, say)."""
     log_format: LogFormat = "auto"
@@ -79,6 +87,8 @@ class ServerSettings:
         _check(0 <= self.shutdown_grace_s <= 3600, "shutdown_grace_s", "0 to 3600 seconds")
         token_ok = self.admin_token is None or _is_token(self.admin_token)
         _check(token_ok, "admin_token", "16 to 512 printable ASCII characters without spaces")
+        _check(0 <= self.versions_kept <= 1000, "versions_kept", "0 to 1000")
+        _check(0 < self.versions_kept_days <= 36_500, "versions_kept_days", "a number of days up to 36500")
         _check(self.log_format in get_args(LogFormat), "log_format", f"one of {', '.join(get_args(LogFormat))}")
         _check(self.log_level in get_args(LogLevel), "log_level", f"one of {', '.join(get_args(LogLevel))}")
 
@@ -97,6 +107,10 @@ class ServerSettings:
     @property
     def admin_token_path(self) -> Path:
         return self.data / "admin-token"
+
+    @property
+    def secrets_key_path(self) -> Path:
+        return self.data / "secrets.key"
 
     @property
     def registry_path(self) -> Path:
@@ -121,7 +135,7 @@ def read_settings(environment: Mapping[str, str] | None = None, **options: Any) 
     """Settings from options, else from the environment, else the defaults.
 
     An option that is None counts as not given; an empty variable counts as not set. The data directory and the
-    dispatcher become absolute paths. Raises `SettingsError`.
+    other paths become absolute. Raises `SettingsError`.
     """
     environment = os.environ if environment is None else environment
     values: dict[str, Any] = {}
@@ -131,7 +145,7 @@ def read_settings(environment: Mapping[str, str] | None = None, **options: Any) 
             values[name] = options[name]
         elif text := environment.get(ENVIRONMENT_PREFIX + name.upper(), "").strip():
             values[name] = _parse(name, text, setting.type)
-    for name in ("data", "dispatcher"):
+    for name in ("data", "dispatcher", "secrets_key_file"):
         if name in values:
             values[name] = Path(values[name]).expanduser().absolute()
     values.setdefault("data", ServerSettings.data.absolute())

@@ -184,7 +184,8 @@ class ControlApi:
         fields = {"namespace": namespace, "tenant": name, "version": version.number, "artifact": artifact.digest}
         _logger.info("deployed a script", extra={"fields": fields})
         script = self._registry.script(namespace, name)
-        return Script(version, script.created_on if script else version.created_on)
+        assert script is not None
+        return script
 
     async def delete_script(self, request: web.Request) -> web.Response:
         """Removes a script. What it stored stays, unless `purge_data=true` is asked for."""
@@ -196,7 +197,9 @@ class ControlApi:
         if not deleted and not purging:
             raise _no_script(namespace.name, name)
         if purging:
-            await self._resources.purge(Tenant(namespace.name, name))
+            tenant = Tenant(namespace.key, name)
+            await self._resources.purge(tenant)
+            await self._registry.resources.forget_tenant(tenant)
         if deleted:
             await self._collection.collect()
         fields = {"namespace": namespace.name, "tenant": name, "data_purged": purging}
@@ -244,7 +247,7 @@ def _describe_script(script: Script) -> dict[str, object]:
     return {
         "id": version.script,
         "etag": version.artifact,
-        "tags": list(version.tags),
+        "tags": list(script.tags),
         "handlers": ["fetch"],
         "has_modules": True,
         "has_assets": False,

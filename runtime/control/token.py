@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import secrets
 
+from runtime.private_files import close_to_others, create_once
 from runtime.settings import ServerSettings, SettingsError
 
 _TOKEN_BYTES = 32
@@ -22,7 +22,7 @@ def load_admin_token(settings: ServerSettings) -> str:
     try:
         with contextlib.suppress(FileNotFoundError):
             return _read(settings)
-        _create(settings)
+        create_once(settings.admin_token_path, secrets.token_urlsafe(_TOKEN_BYTES) + "\n")
         return _read(settings)
     except OSError as error:
         raise SettingsError(f"admin_token: {path} cannot be used: {error.strerror}") from error
@@ -33,27 +33,5 @@ def _read(settings: ServerSettings) -> str:
     token = path.read_text(encoding="ascii", errors="replace").strip()
     if len(token) < 16 or not token.isascii() or not token.isprintable() or " " in token:
         raise SettingsError(f"admin_token: {path} does not hold a token; delete it, and the next start makes a new one")
-    if path.stat().st_mode & 0o077:
-        path.chmod(0o600)
+    close_to_others(path)
     return token
-
-
-def _create(settings: ServerSettings) -> None:
-    path = settings.admin_token_path
-    draft = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        with open(descriptor, "w", encoding="ascii") as file:
-            file.write(secrets.token_urlsafe(_TOKEN_BYTES) + "\n")
-            file.flush()
-            os.fsync(descriptor)
-        # A link and not a rename: of two servers that start at once, the first one's token stands.
-        with contextlib.suppress(FileExistsError):
-            os.link(draft, path)
-    finally:
-        draft.unlink()
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)

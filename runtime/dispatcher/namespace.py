@@ -1,18 +1,20 @@
-"""A dispatch namespace at work: from a script's name to the worker pool of its current version.
+"""A dispatch namespace at work: from a script's name to the worker pool of the version that is to answer.
 
-A pool is made when its script is first asked for, and replaced when a request finds a newer version: what runs on the
-old one finishes there. Pools that nobody has used for longest are closed when there are too many.
+A pool is made when its version is first asked for, and closed when the version is not deployed any more: what runs on
+it finishes there. Pools that nobody has used for longest are closed when there are too many.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from host_bindings.body import Payload
-from host_bindings.scope import Resources, Tenant
+from host_bindings.scope import Resources
 from runtime.artifacts import ArtifactStore
 from runtime.dispatcher.errors import WorkerNotFound
 from runtime.dispatcher.stub import Stub
@@ -23,6 +25,11 @@ from runtime.engine.pool import Answer, WorkerPool
 from runtime.registry import Registry, Version
 
 log = logging.getLogger(__name__)
+
+VERSION_KEY_HEADER = "Cloudflare-Workers-Version-Key"
+"""The request header that keeps a caller on one version while a deployment is split."""
+
+_VERSION_KEY = re.compile(rf"^{VERSION_KEY_HEADER}: *([^\n]+)$", re.IGNORECASE | re.MULTILINE)
 
 POOLS_MAX = 256
 """Pools that are kept open; one that works is never closed for this."""
@@ -88,7 +95,7 @@ class DispatchNamespace:
     ) -> Answer:
         """Calls the script's `fetch`. Raises `WorkerNotFound`, or `EngineError` as `WorkerPool.fetch` does."""
         while True:
-            entry = self._entry(script) or await self._open(script)
+            entry = self._entry(script, headers, request_id) or await self._open(script, headers, request_id)
             entry.running += 1
             try:
                 return await entry.pool.fetch(method, url, headers, body, request_id=request_id)
@@ -104,7 +111,7 @@ class DispatchNamespace:
         """Calls a method of the script's: see `call` in the contract. Raises as `fetch` does."""
         payloads = list(attachments)
         while True:
-            entry = self._entry(script) or await self._open(script)
+            entry = self._entry(script, "", request_id) or await self._open(script, "", request_id)
             entry.running += 1
             try:
                 return await entry.pool.call(method, arguments, payloads, request_id=request_id)
@@ -124,62 +131,80 @@ class DispatchNamespace:
             self._retire(entry)
         await asyncio.gather(*self._closing, return_exceptions=True)
 
-    def _entry(self, script: str) -> _Entry | None:
-        """The pool of the script's current version, if it is open. Raises `WorkerNotFound`."""
-        version = self._registry.find(self.name, script)
-        if version is None:
-            raise WorkerNotFound(script)
-        entry = self._entries.get(script)
-        if entry is None or entry.version.id != version.id:
+    def _entry(self, script: str, headers: str, request_id: str) -> _Entry | None:
+        """The pool of the version that is to answer, if it is open. Raises `WorkerNotFound`."""
+        entry = self._entries.get(self._version(script, headers, request_id).id)
+        if entry is None:
             return None
         self._clock += 1
         entry.used = self._clock
         return entry
 
-    async def _open(self, script: str) -> _Entry:
-        while (entry := self._entry(script)) is None:
+    def _version(self, script: str, headers: str, request_id: str) -> Version:
+        """All calls of one request get the same version, and so do all requests with the same key in their header."""
+        found = self._registry.script(self.name, script)
+        if found is None:
+            raise WorkerNotFound(script)
+        if not found.is_split:
+            return found.current
+        key = _VERSION_KEY.search(headers)
+        return found.deployment.choose(f"key {key[1]}" if key else f"request {request_id}")
+
+    async def _open(self, script: str, headers: str, request_id: str) -> _Entry:
+        while (entry := self._entry(script, headers, request_id)) is None:
             if self._closed:
                 raise WorkerUnavailable("The server is shutting down.")
-            opening = self._opening.get(script)
+            version = self._version(script, headers, request_id)
+            opening = self._opening.get(version.id)
             if opening is None:
-                opening = self._opening[script] = asyncio.create_task(self._open_current(script))
-                opening.add_done_callback(lambda _: self._opening.pop(script, None))
+                opening = self._opening[version.id] = asyncio.create_task(self._open_version(version))
+                opening.add_done_callback(partial(self._opened, version.id))
             # A caller that gives up must not end the opening for the others who wait for it.
             await asyncio.shield(opening)
         return entry
 
-    async def _open_current(self, script: str) -> None:
-        version = self._registry.find(self.name, script)
-        if version is None:
-            return
+    def _opened(self, id: str, opening: asyncio.Task[None]) -> None:
+        self._opening.pop(id, None)
+
+    async def _open_version(self, version: Version) -> None:
+        script = version.script
         try:
             with await self._artifacts.compiled(version.artifact) as compiled:
                 component = await asyncio.to_thread(self._engine.load, compiled.component, compiled.modules)
         except EngineError:
             raise
         except Exception as error:
+            if self._deployed(version) is None:
+                return  # Replaced or deleted meanwhile: who waits looks again.
             log.exception("Script %r of namespace %r cannot be loaded", script, self.name)
             raise WorkerUnavailable("The worker cannot be loaded.") from error
-        scope = self._resources.scope(Tenant(version.namespace, version.script), version.bindings)
+        # As it is now: a grant that was given or taken away changes what its bindings mean.
+        current = self._deployed(version)
+        if current is None:
+            return
+        scope = self._resources.scope(current.tenant, current.bindings)
         tenant = f"{version.namespace}/{version.script}"
         limits = self._policy.clamp(version.limits)
         pool = WorkerPool(self._engine, component, scope, limits, self._log(script, limits), tenant)
-        previous = self._entries.get(script)
-        self._entries[script] = _Entry(version, pool)
-        if previous is not None:
-            self._retire(previous)
+        self._entries[version.id] = _Entry(current, pool)
         self._evict()
+
+    def _deployed(self, version: Version) -> Version | None:
+        """The version as the registry has it now, if it answers requests."""
+        found = self._registry.script(self.name, version.script)
+        shares = found.deployment.shares if found else ()
+        return next((share.version for share in shares if share.version.id == version.id), None)
 
     def _replaced(self, entry: _Entry) -> bool:
         """Whether a call that was still waiting when its pool was closed is to be made on another pool."""
-        return not self._closed and self._entries.get(entry.version.script) is not entry
+        return not self._closed and self._entries.get(entry.version.id) is not entry
 
     def _changed(self, namespace: str, script: str) -> None:
-        if namespace != self.name or (entry := self._entries.get(script)) is None:
+        if namespace != self.name:
             return
-        version = self._registry.find(namespace, script)
-        if version is None or version.id != entry.version.id:
-            self._retire(entry)
+        for entry in [entry for entry in self._entries.values() if entry.version.script == script]:
+            if self._deployed(entry.version) != entry.version:
+                self._retire(entry)
 
     def _evict(self) -> None:
         if len(self._entries) <= self._pools_max:
@@ -191,8 +216,8 @@ class DispatchNamespace:
             self._retire(entry)
 
     def _retire(self, entry: _Entry) -> None:
-        if self._entries.get(entry.version.script) is entry:
-            del self._entries[entry.version.script]
+        if self._entries.get(entry.version.id) is entry:
+            del self._entries[entry.version.id]
         task = asyncio.get_running_loop().create_task(self._close_pool(entry))
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)

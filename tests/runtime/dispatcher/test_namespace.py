@@ -79,7 +79,7 @@ async def call(namespace: DispatchNamespace, script: str, function: str = "hello
 
 
 def pools(namespace: DispatchNamespace) -> list[str]:
-    return sorted(namespace._entries)
+    return sorted(entry.version.script for entry in namespace._entries.values())
 
 
 def test_a_missing_script_shows_when_it_is_called(run: Callable[..., None]) -> None:

@@ -1,0 +1,116 @@
+"""The registry's SQLite file: opening it, transactions, and the log of what changed. Everything here blocks."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import apsw
+
+from runtime.registry.errors import RegistryError
+from runtime.registry.migrations import migrate
+from runtime.registry.seal import Seal
+
+_BUSY_MS = 10_000
+
+Value = str | int | float | bytes | None
+
+
+class RegistryConnection:
+    """An open connection, of one thread's.
+
+    Raises `RegistryError` if the file is not a registry, cannot be opened, or was sealed with another key.
+    """
+
+    def __init__(self, path: Path, seal: Seal) -> None:
+        self.seal = seal
+        try:
+            # SQLite gives its -wal and -shm files the mode of the file itself.
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            os.chmod(path, 0o600)
+            self._connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+        except (OSError, apsw.Error) as error:
+            raise RegistryError(f"The registry {path} cannot be opened: {error}") from error
+        try:
+            self._prepare()
+        except apsw.Error as error:
+            self._connection.close()
+            raise RegistryError(f"The registry {path} is damaged or not a registry: {error}") from error
+        except RegistryError:
+            self._connection.close()
+            raise
+
+    def _prepare(self) -> None:
+        connection = self._connection
+        connection.set_busy_timeout(_BUSY_MS)
+        connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
+        for name, value in (("journal_mode", "WAL"), ("synchronous", "FULL")):
+            connection.pragma(name, value)
+        connection.pragma("trusted_schema", 0)
+        # What is deleted is overwritten: a secret does not stay behind in a free page.
+        connection.pragma("secure_delete", 1)
+        migrate(connection, self.seal)
+        connection.pragma("foreign_keys", 1)
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def data_version(self) -> int:
+        """A number that differs from the last one if another connection has written."""
+        return int(self._connection.pragma("data_version"))
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """A transaction that no other can come between; what it wrote is on disk when it ends."""
+        with self._transaction("BEGIN IMMEDIATE"):
+            yield
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        with self._transaction("BEGIN"):
+            yield
+
+    @contextlib.contextmanager
+    def _transaction(self, begin: str) -> Iterator[None]:
+        self._connection.execute(begin)
+        try:
+            yield
+            self._connection.execute("COMMIT")
+        except BaseException:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            raise
+
+    def execute(self, sql: str, *parameters: Value) -> int:
+        """Runs one statement; how many rows it changed."""
+        self._connection.execute(sql, parameters)
+        return self._connection.changes()
+
+    def rows(self, sql: str, *parameters: Value) -> list[tuple[Any, ...]]:
+        return self._connection.execute(sql, parameters).fetchall()
+
+    def value(self, sql: str, *parameters: Value) -> Any:
+        """The one value of the one row."""
+        ((value,),) = self.rows(sql, *parameters)
+        return value
+
+    def last_insert_rowid(self) -> int:
+        return self._connection.last_insert_rowid()
+
+
+def now() -> datetime:
+    """The time as the registry keeps it: in whole milliseconds."""
+    return from_milliseconds(time.time_ns() // 1_000_000)
+
+
+def from_milliseconds(ms: int) -> datetime:
+    return datetime.fromtimestamp(ms / 1000, UTC)
+
+
+def milliseconds(moment: datetime) -> int:
+    return round(moment.timestamp() * 1000)
