@@ -1,6 +1,7 @@
 """Scripts, versions and deployments in the registry's database.
 
-Everything here blocks, and happens within the caller's transaction. Namespaces are meant by their keys; names come in where a `Version` is read.
+Everything here blocks, and happens within the caller's transaction. Namespaces are meant by their keys; names come in
+where a `Version` is read.
 """
 
 from __future__ import annotations

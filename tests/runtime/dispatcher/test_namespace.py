@@ -180,3 +180,29 @@ def test_a_closed_namespace_takes_no_calls(run: Callable[..., None]) -> None:
             await call(namespace, "a")
 
     run(test)
+
+
+def test_a_split_deployment_keeps_each_key_on_one_version_and_gives_both_their_part(run: Callable[..., None]) -> None:
+    async def test(namespace: DispatchNamespace, deploy: Deploy, registry: Registry) -> None:
+        versions = [await deploy("a", cpu_ms=cpu_ms) for cpu_ms in (1000, 2000)]
+        shares = [(version.id, 50.0) for version in versions]  # type: ignore[attr-defined]
+        await registry.deploy_versions("production", "a", shares)
+
+        async def counted(headers: str, request_id: str) -> int:
+            """How often the instance has been called: each version has one instance of its own."""
+            answer = await namespace.fetch("a", "POST", "count", headers, None, request_id=request_id)
+            return int(str(answer.body))
+
+        sticky = [await counted("cloudflare-workers-version-key: ann\n", str(number)) for number in range(20)]
+        assert sticky == list(range(1, 21))
+        assert pools(namespace) == ["a"]
+        others = [await counted("", str(number)) for number in range(40)]
+        assert pools(namespace) == ["a", "a"]
+        assert others != list(range(21, 61))
+
+        await registry.deploy_versions("production", "a", shares[:1])
+        async with asyncio.timeout(10):
+            while pools(namespace) != ["a"]:
+                await asyncio.sleep(0.01)
+
+    run(test)

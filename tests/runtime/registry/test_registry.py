@@ -25,9 +25,9 @@ from runtime.registry import (
     UnknownNamespace,
     Version,
 )
-from runtime.registry.versions import Retention
 from runtime.registry.migrations import SEAL_PROOF
 from runtime.registry.seal import Unsealed
+from runtime.registry.versions import Retention
 from runtime.settings import NAME_PATTERN
 
 SECRET = "correct horse battery staple"
