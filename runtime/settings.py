@@ -16,6 +16,8 @@ from typing import Any, Literal, get_args
 
 LogFormat = Literal["auto", "json", "pretty"]
 LogLevel = Literal["debug", "info", "warning", "error"]
+ResolverKind = Literal["header", "host", "path", "key", "jwt"]
+JwtAlgorithm = Literal["HS256", "RS256", "ES256"]
 
 ENVIRONMENT_PREFIX = "CLOISTER_"
 
@@ -44,9 +46,25 @@ class ServerSettings:
     """Where everything is kept."""
     dispatcher: Path | None = None
     """The folder or file of the operator's dispatch code; None: requests go to the tenant's `fetch`."""
+    resolver: ResolverKind = "header"
+    """Where the tenant is found: X-User-ID, the host's first label, the path's first segment, a key, a signed token."""
+    trusted_proxies: tuple[str, ...] = ()
+    """With resolver `header`: the addresses or networks from which requests are taken at all."""
+    tenant_domain: str | None = None
+    """With resolver `host`: the domain below which each tenant has a name."""
+    jwt_algorithm: JwtAlgorithm = "RS256"
+    """With resolver `jwt`: how tokens are signed; no other way is accepted."""
+    jwt_key_file: Path | None = None
+    """With resolver `jwt`: the secret (HS256), the public key in PEM form, or a JWKS document."""
+    jwt_claim: str = "sub"
+    """With resolver `jwt`: the claim that names the tenant."""
+    jwt_audience: str | None = None
+    """With resolver `jwt`: the audience that tokens must be for."""
+    jwt_issuer: str | None = None
+    """With resolver `jwt`: the issuer that tokens must be from."""
     trust_header: bool = False
-    """Whether tenants' traffic may be taken from other machines though nothing proves who a caller is: only behind a
-    proxy that authenticates callers and sets the header."""
+    """Whether tenants' traffic may be taken from other machines though nothing proves who a caller is: behind a proxy
+    that authenticates callers, or where everybody may call every tenant."""
     namespace: str = "production"
     """The dispatch namespace in which the dispatcher looks scripts up."""
     upload_bytes_max: int = 64 * MIB
@@ -89,8 +107,36 @@ class ServerSettings:
         _check(token_ok, "admin_token", "16 to 512 printable ASCII characters without spaces")
         _check(0 <= self.versions_kept <= 1000, "versions_kept", "0 to 1000")
         _check(0 < self.versions_kept_days <= 36_500, "versions_kept_days", "a number of days up to 36500")
+        self._check_resolver()
         _check(self.log_format in get_args(LogFormat), "log_format", f"one of {', '.join(get_args(LogFormat))}")
         _check(self.log_level in get_args(LogLevel), "log_level", f"one of {', '.join(get_args(LogLevel))}")
+
+    def _check_resolver(self) -> None:
+        kinds, algorithms = get_args(ResolverKind), get_args(JwtAlgorithm)
+        _check(self.resolver in kinds, "resolver", f"one of {', '.join(kinds)}")
+        _check(self.jwt_algorithm in algorithms, "jwt_algorithm", f"one of {', '.join(algorithms)}")
+        _check(
+            self.resolver != "host" or bool(self.tenant_domain),
+            "tenant_domain",
+            "the resolver `host` needs the domain below which tenants have their names",
+        )
+        _check(
+            self.resolver != "jwt" or self.jwt_key_file is not None,
+            "jwt_key_file",
+            "the resolver `jwt` needs the file with the key that proves tokens",
+        )
+        _check(
+            not self.trusted_proxies or self.resolver == "header", "trusted_proxies", "only for the resolver `header`"
+        )
+        try:
+            self.proxy_networks  # noqa: B018
+        except ValueError:
+            _check(False, "trusted_proxies", "addresses or networks like 10.0.0.0/8, with commas between")
+
+    @property
+    def proxy_networks(self) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
+        """The proxies' networks. Raises ValueError for what is none."""
+        return tuple(ipaddress.ip_network(text, strict=False) for text in self.trusted_proxies)
 
     @property
     def admin_host(self) -> str:
@@ -145,7 +191,7 @@ def read_settings(environment: Mapping[str, str] | None = None, **options: Any) 
             values[name] = options[name]
         elif text := environment.get(ENVIRONMENT_PREFIX + name.upper(), "").strip():
             values[name] = _parse(name, text, setting.type)
-    for name in ("data", "dispatcher", "secrets_key_file"):
+    for name in ("data", "dispatcher", "secrets_key_file", "jwt_key_file"):
         if name in values:
             values[name] = Path(values[name]).expanduser().absolute()
     values.setdefault("data", ServerSettings.data.absolute())

@@ -11,11 +11,13 @@ from itertools import count
 from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
-from runtime.dispatcher.errors import Refused, answer_of, refusal
+from runtime.dispatcher.errors import Refused, WorkerNotFound, answer_of, refusal
 from runtime.dispatcher.exchange import Exchange
+from runtime.dispatcher.framing import REQUEST_DROPPED
 from runtime.dispatcher.namespace import DispatchNamespace
 from runtime.dispatcher.stub import request_id_of_task
 from runtime.engine.errors import HostFault
+from runtime.settings import NAME_PATTERN
 
 if TYPE_CHECKING:
     from host_bindings.body import Payload
@@ -47,8 +49,11 @@ class Dispatcher:
         self._body_bytes_max = body_bytes_max
         self._operator = operator
         self._access = access
-        header = resolver.identity_header
-        self._identity = None if header is None else header.lower().encode()
+        self._identity = resolver.identity_header.lower().encode()
+        private = {resolver.credential_header} | ({resolver.identity_header} if resolver.writes_identity else set())
+        self._dropped = REQUEST_DROPPED | {name.lower().encode() for name in private if name}
+        # Dispatch code may answer a request that names nobody, unless the tenant is not the code's to find.
+        self._resolves = operator is None or resolver.verified or resolver.writes_identity
         # Unique in this process's life and, by its random part, among processes.
         self._request_ids = count(1)
         self._request_id_prefix = os.urandom(5).hex()
@@ -63,12 +68,15 @@ class Dispatcher:
                 exchange.keep_alive = False
                 raise Refused(405, "method_not_allowed", "CONNECT is not served here.")
             url = exchange.url()
-            headers = exchange.header_text(self._identity)
+            headers = exchange.header_text(self._identity, self._dropped)
+            if self._resolves:
+                script = self._resolver.resolve(exchange)
+                if self._resolver.writes_identity:
+                    headers = self._with_identity(headers, script)
             if self._operator is not None:
-                script = exchange.headers.get(self._resolver.identity_header or "", "")
+                script = script or exchange.headers.get(self._resolver.identity_header, "")
                 status = await self._operate(self._operator, exchange, url, headers, request_id)
             else:
-                script = self._resolver.resolve(exchange)
                 body = await exchange.body(self._body_bytes_max)
                 answer = await self._namespace.fetch(script, exchange.method, url, headers, body, request_id=request_id)
                 status, cpu_ms = answer.status, answer.cpu_ms
@@ -79,6 +87,11 @@ class Dispatcher:
             wall_ms = (perf_counter_ns() - started_ns) / 1e6
             self._access.access(tenant=script, status=status, wall_ms=wall_ms, cpu_ms=cpu_ms, request_id=request_id)
         return exchange
+
+    def _with_identity(self, headers: str, script: str) -> str:
+        if not NAME_PATTERN.fullmatch(script):
+            raise WorkerNotFound(script)
+        return f"{self._identity.decode()}: {script}\n{headers}"
 
     async def _operate(self, operator: Operator, exchange: Exchange, url: str, headers: str, request_id: str) -> int:
         body: Payload = await exchange.body(self._body_bytes_max)

@@ -6,6 +6,8 @@ the host's or of a tenant's in it that the caller may not see.
     code                     status
     missing_user             400    the request names no tenant (plain text, see `resolver`)
     invalid_request          400    the request's headers, address or body cannot be passed on
+    unauthorized             401    the request's credential is missing or not good
+    untrusted_caller         403    the tenant is taken from a header, and not from this caller
     worker_not_found         404    no such tenant
     method_not_allowed       405    CONNECT
     request_timeout          408    the request's body does not arrive

@@ -24,6 +24,7 @@ from host_bindings.body import CHUNK_BYTES, Body, Payload
 from host_bindings.contract import Failure
 from runtime.dispatcher.errors import Refused
 from runtime.dispatcher.framing import (
+    REQUEST_DROPPED,
     InvalidRequest,
     claimed_length,
     is_authority,
@@ -119,9 +120,15 @@ class Exchange:
             raise InvalidRequest("The request's target is not a path.")
         return url
 
-    def header_text(self, identity: bytes | None = None) -> str:
+    @property
+    def peer(self) -> str | None:
+        """The caller's address, or the last proxy's; None where there is none."""
+        address = self.protocol.peername
+        return address[0] if isinstance(address, tuple) else None
+
+    def header_text(self, identity: bytes | None = None, dropped: frozenset[bytes] = REQUEST_DROPPED) -> str:
         """The headers as the contract has them, see `request_header_text`. Raises `InvalidRequest`."""
-        return request_header_text(self.message.raw_headers, identity)
+        return request_header_text(self.message.raw_headers, identity, dropped)
 
     async def body(self, limit: int) -> Payload:
         """The request's body, of at most `limit` bytes; read whole if it is small. Raises `Refused`."""

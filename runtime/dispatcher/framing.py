@@ -26,7 +26,9 @@ _HOP_BY_HOP = (
     "transfer-encoding",
     "upgrade",
 )
-_REQUEST_DROPPED = frozenset(name.encode() for name in (*_HOP_BY_HOP, "expect"))
+REQUEST_DROPPED = frozenset(name.encode() for name in (*_HOP_BY_HOP, "expect"))
+"""What of a request's headers is for the connection, and stays outside."""
+
 _RESPONSE_OWNED = (*_HOP_BY_HOP, "content-length", "date", "x-request-id")
 
 _LINES = re.compile(r"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]++:[^\x00-\x08\x0a-\x1f\x7f]*+\n)*+")
@@ -44,8 +46,10 @@ class InvalidAnswer(Exception):
     """A worker's answer cannot be put on the wire; `args[0]` says why, in words for the worker's developer."""
 
 
-def request_header_text(headers: Iterable[tuple[bytes, bytes]], identity: bytes | None = None) -> str:
-    """A request's headers as the contract has them: names in lower case, nothing of the connection's.
+def request_header_text(
+    headers: Iterable[tuple[bytes, bytes]], identity: bytes | None = None, dropped: frozenset[bytes] = REQUEST_DROPPED
+) -> str:
+    """A request's headers as the contract has them: names in lower case, without those that are `dropped`.
 
     `identity` is the header, in lower case, that names the tenant: other spellings of it with underscores, which
     some frameworks would take for the same, are left out. Values are UTF-8, or else ISO 8859-1. Raises
@@ -55,7 +59,7 @@ def request_header_text(headers: Iterable[tuple[bytes, bytes]], identity: bytes 
     nominated: bytes | None = None
     for name, value in headers:
         name = name.lower()
-        if name in _REQUEST_DROPPED:
+        if name in dropped:
             if name == b"connection":
                 nominated = value if nominated is None else nominated + b"," + value
             continue
