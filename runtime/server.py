@@ -24,11 +24,12 @@ from host_bindings.scope import Resources
 from host_bindings.wasi.console import flush
 from runtime.artifacts import ArtifactStore, UploadLimits
 from runtime.control import create_control_application, load_admin_token
+from runtime.dispatcher.callers import open_resolver
 from runtime.dispatcher.dispatcher import Dispatcher
 from runtime.dispatcher.http import HttpServer
 from runtime.dispatcher.namespace import DispatchNamespace
 from runtime.dispatcher.operator import load_operator
-from runtime.dispatcher.resolver import HeaderResolver, Resolver
+from runtime.dispatcher.resolver import USER_HEADER
 from runtime.engine.engine import Engine
 from runtime.engine.limits import LimitPolicy, Limits
 from runtime.registry import NamespaceExists, Registry, Retention, load_seal
@@ -79,8 +80,7 @@ async def serve(settings: ServerSettings, *, ready: Ready | None = None) -> None
     Raises `SettingsError` when the settings cannot be served (a port that is taken, a directory that cannot be used,
     an operator's dispatcher that does not load), with a message that says what to do.
     """
-    resolver = HeaderResolver()
-    check_exposure(settings, resolver)
+    check_exposure(settings)
     stopping = _stop_on_signals()
     with (
         _bind(settings.host, settings.port, "port") as tenants,
@@ -91,7 +91,7 @@ async def serve(settings: ServerSettings, *, ready: Ready | None = None) -> None
             log = open_log(settings.log_format, settings.log_level, access=settings.access_log)
             stack.callback(log.close)
             token = await asyncio.to_thread(load_admin_token, settings)
-            await _start(stack, settings, resolver, log, token, tenants, admin)
+            await _start(stack, settings, log, token, tenants, admin)
             listening = Listening(
                 host=settings.host,
                 port=tenants.getsockname()[1],
@@ -104,14 +104,21 @@ async def serve(settings: ServerSettings, *, ready: Ready | None = None) -> None
             logger.info("stopping")
 
 
-def check_exposure(settings: ServerSettings, resolver: Resolver) -> None:
+def check_exposure(settings: ServerSettings) -> None:
     """Raises `SettingsError` if strangers could reach a server that takes any caller's word for who it is."""
-    if settings.is_loopback or resolver.verified or settings.trust_header:
+    if settings.is_loopback or settings.callers_are_verified or settings.trust_header:
         return
+    if settings.resolver != "header":
+        raise SettingsError(
+            f"host: {settings.host} can be reached from other machines, and with the resolver {settings.resolver} "
+            "anybody can call every tenant. If that is meant, pass --trust-header (CLOISTER_TRUST_HEADER=1); if not, "
+            "choose the resolver key or jwt, or listen on 127.0.0.1"
+        )
     raise SettingsError(
-        f"host: {settings.host} can be reached from other machines, and the header {resolver.identity_header} is a "
-        "claim that any caller can make: each could act as every tenant. Listen on 127.0.0.1, or pass --trust-header "
-        "(CLOISTER_TRUST_HEADER=1) if a proxy in front authenticates callers and sets the header itself"
+        f"host: {settings.host} can be reached from other machines, and the header {USER_HEADER} is a claim that any "
+        "caller can make: each could act as every tenant. Listen on 127.0.0.1, choose a resolver that proves who calls "
+        "(CLOISTER_RESOLVER=key or jwt), name the proxies that set the header (CLOISTER_TRUSTED_PROXIES), or pass "
+        "--trust-header (CLOISTER_TRUST_HEADER=1) if a proxy in front authenticates callers and sets the header itself"
     )
 
 
@@ -125,7 +132,6 @@ def _log_limits(limits: Limits) -> TenantLogLimits:
 async def _start(
     stack: AsyncExitStack,
     settings: ServerSettings,
-    resolver: Resolver,
     log: Log,
     token: str,
     tenants: socket.socket,
@@ -165,7 +171,7 @@ async def _start(
         operator = load_operator(settings.dispatcher, namespace, settings.uploads_directory)
     dispatcher = Dispatcher(
         namespace,
-        resolver,
+        await asyncio.to_thread(open_resolver, settings, registry.tokens),
         body_bytes_max=settings.request_body_bytes_max,
         operator=operator,
         access=log if settings.access_log else None,

@@ -134,6 +134,11 @@ class ServerSettings:
             _check(False, "trusted_proxies", "addresses or networks like 10.0.0.0/8, with commas between")
 
     @property
+    def callers_are_verified(self) -> bool:
+        """Whether callers only get to a tenant that they have a credential for, or that a known proxy vouches for."""
+        return self.resolver in ("key", "jwt") or bool(self.trusted_proxies)
+
+    @property
     def proxy_networks(self) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
         """The proxies' networks. Raises ValueError for what is none."""
         return tuple(ipaddress.ip_network(text, strict=False) for text in self.trusted_proxies)

@@ -1,8 +1,8 @@
 """Who is asked for: from a request to the name of a script.
 
-A header, a host name and a path are claims: whoever can connect can make them. They are right where callers are trusted,
-where a proxy authenticates and says who calls, or where everybody may call everybody. What proves itself is in
-`runtime.dispatcher.credentials`.
+A header, a host name and a path are claims: whoever can connect can make them. They are right where callers are
+trusted, where a proxy authenticates and says who calls, or where everybody may call everybody. What proves itself is
+in `runtime.dispatcher.credentials`.
 """
 
 from __future__ import annotations

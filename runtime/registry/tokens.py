@@ -16,7 +16,8 @@ from typing import Literal
 
 from host_bindings.scope import Tenant
 
-Permission = Literal["read", "deploy", "data"]
+Permission = Literal["read", "deploy", "data", "call"]
+"""The first three are for the management API; `call` is for the tenants' port, where such a token is a tenant's key."""
 
 PREFIX = "cloister_"
 

@@ -28,6 +28,8 @@ class Default(WorkerEntrypoint):
         if path == "loop":
             while True:
                 pass
+        if path == "headers":
+            return Response.json({"url": request.url, "headers": dict(request.headers)})
         if path == "echo":
             return Response(
                 request.body, headers={"x-method": request.method, "x-length": str(request.headers["content-length"])}
