@@ -59,6 +59,9 @@ class Timer(Pollable):
     def remaining_ns(self) -> int:
         return self._clock.until_ns(self._when_ns)
 
+    def is_ready(self) -> bool:
+        return self._clock.now_ns() >= self._when_ns
+
 
 def monotonic_now(context: GuestContext) -> int:
     return _clock(context).now_ns()

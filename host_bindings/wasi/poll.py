@@ -27,20 +27,30 @@ class Pollable:
         """How long to wait before looking again; 0 when ready."""
         return 0
 
+    def is_ready(self) -> bool:
+        """By the clock that the guest sees, which may stand still."""
+        return True
+
 
 def ready(_: GuestContext, pollable: Pollable) -> bool:
-    return pollable.remaining_ns() == 0
+    return pollable.is_ready()
 
 
-def block(_: GuestContext, pollable: Pollable) -> Coroutine[None, None, None] | None:
-    return None if pollable.remaining_ns() == 0 else _block(pollable)
+def block(context: GuestContext, pollable: Pollable) -> Coroutine[None, None, None] | None:
+    if pollable.remaining_ns() or context.frozen_clock:
+        return _block(pollable)
+    return None
 
 
-def poll(_: GuestContext, pollables: Sequence[Pollable]) -> list[int] | Coroutine[None, None, list[int]]:
-    """The positions of those that are ready; waits until there is one."""
+def poll(context: GuestContext, pollables: Sequence[Pollable]) -> list[int] | Coroutine[None, None, list[int]]:
+    """The positions of those that are ready; waits until there is one.
+
+    With a frozen clock it waits in any case, if only for the others' turns: only then does the clock move on.
+    """
     if not 1 <= len(pollables) <= POLLABLES_MAX:
         raise GuestTrap(f"poll takes 1 to {POLLABLES_MAX} pollables, not {len(pollables)}.")
-    return _ready(pollables) or _wait(pollables)
+    positions = None if context.frozen_clock else _ready(pollables)
+    return positions or _wait(pollables)
 
 
 async def _block(pollable: Pollable) -> None:
@@ -48,6 +58,7 @@ async def _block(pollable: Pollable) -> None:
 
 
 async def _wait(pollables: Sequence[Pollable]) -> list[int]:
+    await asyncio.sleep(0)
     while not (positions := _ready(pollables)):
         remaining_ns = min(pollable.remaining_ns() for pollable in pollables)
         # Whole milliseconds, rounded up: the event loop's timers may be no finer, and would spin.
