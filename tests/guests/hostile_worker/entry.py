@@ -175,8 +175,10 @@ class Default(WorkerEntrypoint):
     async def answer(self, request, query):
         """Any status, headers and body, past the package's own checks."""
         asked = json.loads(query_text(query))
-        http.respond(RawResponse(asked["status"], asked["headers"] * asked.get("times", 1), Payload_Text("body")))
-        return Response("ignored")
+        headers = asked["headers"] * asked.get("times", 1)
+        if asked["early"]:
+            with_failures(lambda: http.respond(RawResponse(asked["status"], headers, Payload_Text("body"))))
+        return Response.from_parts(asked["status"], headers, "body")
 
     async def exit(self, request, query):
         os._exit(int(query or 0))
