@@ -48,7 +48,7 @@ class Binding:
 
     `resource_id` is set for storage, `value` for plain_text, secret_text (str) and json (any JSON value). `granted`:
     the resource is the platform's one of that id, to which the operator has given this tenant access; it never comes
-    from what a tenant says.
+    from what a tenant says. `js_types`: a D1 database whose values go through JavaScript's types, as on Cloudflare.
     """
 
     type: BindingType
@@ -56,6 +56,7 @@ class Binding:
     resource_id: str | None = None
     value: object = field(default=None, repr=False)
     granted: bool = False
+    js_types: bool = False
 
 
 class Scope:
@@ -162,5 +163,5 @@ def _digest(*names: str) -> str:
 
 def _describe(binding: Binding) -> dict[str, object]:
     if binding.type in STORAGE_TYPES:
-        return {"type": binding.type}
+        return {"type": binding.type, "js_types": True} if binding.js_types else {"type": binding.type}
     return {"type": binding.type, "json" if binding.type == "json" else "text": binding.value}

@@ -18,7 +18,11 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md")), *sorted((ROOT / "examples").glob("*/README.md"))]
 
-WRAPPERS = ("KvNamespace", "R2Bucket", "R2Object", "R2MultipartUpload", "D1Database", "D1PreparedStatement")
+WRAPPERS = {
+    "bindings": ("KvNamespace", "R2Bucket", "R2Object", "R2MultipartUpload"),
+    "d1": ("D1Database", "D1DatabaseSession", "D1PreparedStatement"),
+}
+"""By the module of the `workers` package that defines them."""
 
 LINK = re.compile(r"\]\(([^()\s]+)\)")
 HEADING = re.compile(r"^#+ +(.+)$", re.MULTILINE)
@@ -63,11 +67,11 @@ def test_every_limit_is_in_the_tenants_table_with_its_default(name: str) -> None
     assert columns[1] == (f"{default:,}" if isinstance(default, int) else f"`{default}`")
 
 
-@pytest.mark.parametrize("wrapper", WRAPPERS)
-def test_every_method_of_a_binding_is_in_the_bindings_page(wrapper: str) -> None:
+@pytest.mark.parametrize(("module", "wrapper"), [(module, name) for module in WRAPPERS for name in WRAPPERS[module]])
+def test_every_method_of_a_binding_is_in_the_bindings_page(module: str, wrapper: str) -> None:
     text = page("bindings.md")
 
-    missing = [name for name in public_names(wrapper) if not re.search(rf"`[^`\n]*\b{name}\b[^`\n]*`", text)]
+    missing = [name for name in public_names(module, wrapper) if not re.search(rf"`[^`\n]*\b{name}\b[^`\n]*`", text)]
 
     assert missing == []
 
@@ -94,9 +98,9 @@ def cells(row: str) -> list[str]:
     return [cell.strip() for cell in row.strip("|").split("|")]
 
 
-def public_names(wrapper: str) -> list[str]:
+def public_names(module: str, wrapper: str) -> list[str]:
     """Methods and other names for them. Read from the source: the module can be imported in a guest alone."""
-    tree = ast.parse((ROOT / "guest_sdk/python/workers/bindings.py").read_text(encoding="utf-8"))
+    tree = ast.parse((ROOT / f"guest_sdk/python/workers/{module}.py").read_text(encoding="utf-8"))
     (definition,) = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == wrapper]
     names = []
     for node in definition.body:

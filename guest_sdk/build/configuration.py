@@ -107,7 +107,10 @@ class _Reader:
                 where = f"{key}[{i}]."
                 name = self.text(entry, "binding", where)
                 source = next((s for s in sources if isinstance(entry, dict) and entry.get(s)), sources[0])
-                found.append({"type": kind, "name": name, field_name: self.text(entry, source, where)})
+                described: dict[str, Any] = {"type": kind, "name": name, field_name: self.text(entry, source, where)}
+                if kind == "d1" and "d1_js_types" in self.list_of("compatibility_flags"):
+                    described["js_types"] = True
+                found.append(described)
         for name, value in self.table("vars").items():
             if isinstance(value, str):
                 found.append({"type": "plain_text", "name": name, "text": value})

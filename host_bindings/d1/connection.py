@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import re
 import secrets
 import time
 from pathlib import Path
@@ -17,8 +16,9 @@ from typing import Any
 
 import apsw
 
-from host_bindings.d1 import errors, failures, values
+from host_bindings.d1 import errors, failures, script, values
 from host_bindings.d1.authorizer import MODULES, Authorizer, reserved
+from host_bindings.d1.bookmark import Bookmark, database_id
 from host_bindings.d1.errors import RequestRefused
 from host_bindings.d1.limits import SqlLimits
 
@@ -29,10 +29,6 @@ _BUSY_MS = 5_000
 _PROGRESS_OPERATIONS = 1_000
 _WAL_BYTES_KEPT = 16 * 1024 * 1024
 _STATEMENTS_CACHED = 200
-
-# Atomic groups: hostile text must not make the search try every way to divide it into comments.
-_BLANK = re.compile(r"(?>[ \t\n\f\r;]|--[^\n]*(?:\n|\Z)|/\*(?>.*?\*/|.*\Z))*+\Z", re.DOTALL)
-"""SQL without a statement in it."""
 
 _SWITCHES_AT_REST = (
     "case_sensitive_like = 0",
@@ -68,6 +64,7 @@ class Connection:
 
     def __init__(self, directory: Path, limits: SqlLimits) -> None:
         self._limits = limits
+        self._id = database_id(directory)
         self._authorizer = Authorizer()
         self._deadline = math.inf
         self._overdue = False
@@ -128,6 +125,10 @@ class Connection:
         connection.authorizer = self._authorizer
 
     # The host's own statements
+
+    def bookmark(self) -> str:
+        """Names the present state."""
+        return str(Bookmark(time.time_ns() // 1_000_000, 0, self._id))
 
     def begin(self, *, immediate: bool = False) -> None:
         self._size = None
@@ -230,8 +231,8 @@ class Connection:
         """
         if len(sql) > self._limits.sql_bytes or len(sql.encode()) > self._limits.sql_bytes:
             raise RequestRefused("statement too long: SQLITE_TOOBIG")
-        if _BLANK.match(sql):
-            raise RequestRefused(errors.NO_STATEMENT if sql[:1] in ("-", "/") else errors.NO_STATEMENTS)
+        if script.is_blank(sql):
+            raise RequestRefused(errors.NO_STATEMENT)
         try:
             return _Execution(self, sql, parameters, budget).run()
         except apsw.BusyError:
@@ -303,7 +304,7 @@ class _Execution:
         self._position += len(statement)
         if not cursor.has_vdbe:
             return True
-        if self._position < len(self._sql) and cursor.bindings_count and not _BLANK.match(self._sql, self._position):
+        if self._position < len(self._sql) and cursor.bindings_count and not script.is_blank(self._sql, self._position):
             raise RequestRefused(errors.ONLY_LAST_HAS_PARAMETERS)
         self._columns = [column[0] for column in cursor.get_description()]
         self._rows.clear()
@@ -344,8 +345,9 @@ _DATABASE_OPTIONS = (
     (apsw.SQLITE_DBCONFIG_DEFENSIVE, 1),
     (apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0),
     (apsw.SQLITE_DBCONFIG_WRITABLE_SCHEMA, 0),
-    (apsw.SQLITE_DBCONFIG_DQS_DML, 0),
-    (apsw.SQLITE_DBCONFIG_DQS_DDL, 0),
+    # Text in double quotes that names nothing is a string, as on Cloudflare.
+    (apsw.SQLITE_DBCONFIG_DQS_DML, 1),
+    (apsw.SQLITE_DBCONFIG_DQS_DDL, 1),
     (apsw.SQLITE_DBCONFIG_ENABLE_LOAD_EXTENSION, 0),
     (apsw.SQLITE_DBCONFIG_ENABLE_ATTACH_CREATE, 0),
     (apsw.SQLITE_DBCONFIG_ENABLE_ATTACH_WRITE, 0),

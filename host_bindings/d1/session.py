@@ -16,7 +16,7 @@ from pathlib import Path
 import apsw
 import msgspec
 
-from host_bindings.d1 import errors, failures, values
+from host_bindings.d1 import errors, failures, script, values
 from host_bindings.d1.connection import Budget, Connection
 from host_bindings.d1.errors import RequestRefused
 from host_bindings.d1.limits import SqlLimits
@@ -193,24 +193,28 @@ class _Run:
 
     def _query(self, body: str) -> bytes:
         try:
-            statements = values.decode_query(body).statements
+            request = values.decode_query(body)
         except (msgspec.DecodeError, RecursionError):
             raise RequestRefused('The request is not {"statements": [{"sql", "params"}]}.') from None
+        statements = [statement for statement in request.statements if not script.is_left_out(statement.sql)]
         if not statements:
             raise RequestRefused(errors.NO_STATEMENTS)
         if len(statements) > self._limits.batch_statements:
             raise RequestRefused(f"A batch has at most {self._limits.batch_statements} statements.")
         budget = Budget(self._limits)
         execute = self._connection.execute
-        return b"[%b]" % b",".join([execute(s.sql, values.parameters(s.params), budget) for s in statements])
+        results = [execute(s.sql, values.parameters(s.params), budget) for s in statements]
+        if request.bookmark:
+            results[-1] = b'%b,"bookmark":%b}' % (results[-1][:-1], values.json(self._connection.bookmark()))
+        return b"[%b]" % b",".join(results)
 
-    def _exec(self, script: str) -> bytes:
+    def _exec(self, sql: str) -> bytes:
         started = time.perf_counter()
-        lines = script.strip().split("\n")
+        lines = sql.strip().split("\n")
         count = 0
         try:
             for line in lines:
-                if line.strip():
+                if not script.is_left_out(line):
                     self._connection.execute(line, [], Budget(self._limits))
                     count += 1
             if not count:

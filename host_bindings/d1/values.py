@@ -29,6 +29,7 @@ class StatementRequest(msgspec.Struct):
 
 class QueryRequest(msgspec.Struct):
     statements: list[StatementRequest]
+    bookmark: bool = False
 
 
 decode_query = msgspec.json.Decoder(QueryRequest).decode

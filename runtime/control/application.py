@@ -268,6 +268,8 @@ def _describe_binding(binding: Binding) -> dict[str, object]:
     described: dict[str, object] = {"type": binding.type, "name": binding.name}
     if binding.type in STORAGE_TYPES:
         described[_RESOURCE_FIELD[binding.type]] = binding.resource_id
+        if binding.js_types:
+            described["js_types"] = True
     elif binding.type == "json":
         described["json"] = binding.value
     elif binding.type == "plain_text":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NoReturn, cast, get_args
 
 from host_bindings.scope import Binding, BindingType
@@ -33,6 +33,9 @@ _RESOURCE_FIELDS: Mapping[str, tuple[str, ...]] = {
 
 _LIMIT_NAMES = {"subrequests": "host_calls_max"}
 """Cloudflare's names of limits that have another name here."""
+
+JS_TYPES_FLAG = "d1_js_types"
+"""The compatibility flag that gives all D1 bindings `js_types`."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,8 @@ def read_metadata(metadata: object, policy: LimitPolicy) -> UploadMetadata:
     if len(entries) > BINDINGS_MAX:
         raise invalid(f"metadata.bindings: there are {len(entries)}; at most {BINDINGS_MAX} are allowed.")
     bindings = tuple(_binding(entry, f"metadata.bindings[{index}]") for index, entry in enumerate(entries))
+    if JS_TYPES_FLAG in _list(metadata, "compatibility_flags"):
+        bindings = tuple(replace(binding, js_types=True) if binding.type == "d1" else binding for binding in bindings)
     names: set[str] = set()
     for index, binding in enumerate(bindings):
         if binding.name in names:
@@ -117,7 +122,8 @@ def _binding(entry: object, where: str) -> Binding:
         )
     kind = cast(BindingType, kind)
     if kind in _RESOURCE_FIELDS:
-        return Binding(kind, name, resource_id=_resource_id(entry, kind, where))
+        js_types = kind == "d1" and entry.get("js_types") is True
+        return Binding(kind, name, resource_id=_resource_id(entry, kind, where), js_types=js_types)
     return Binding(kind, name, value=_value(entry, kind, where))
 
 

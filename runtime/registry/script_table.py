@@ -259,6 +259,8 @@ def _binding_entry(binding: Binding) -> dict[str, object]:
     entry: dict[str, object] = {"type": binding.type, "name": binding.name}
     if binding.resource_id is not None:
         entry["resource_id"] = binding.resource_id
+        if binding.js_types:
+            entry["js_types"] = True
     elif binding.type != "secret_text":
         entry["value"] = binding.value
     return entry

@@ -30,6 +30,7 @@ class Laboratory:
         configuration = read_configuration(project)
         code = machine_code(build(project, wit_directory=WIT_DIRECTORY))
         bindings = [_binding(binding) for binding in configuration.bindings]
+        bindings.append(Binding("d1", "JS_DB", "javascript", js_types=True))
         self.log: list[tuple[str, str]] = []
         self.pool = WorkerPool(
             engine,

@@ -118,7 +118,7 @@ def test_kv_takes_streams_and_values_of_full_size(gives: Results) -> None:
         ("await env.DB.prepare('SELEKT').all()", "Error", 'D1_ERROR: near "SELEKT": syntax error'),
         ("await env.DB.prepare('SELECT 1 a').first('zzz')", "Error", "D1_COLUMN_NOTFOUND: Column not found (zzz)"),
         ("env.DB.prepare('SELECT ?').bind({})", "Error", "D1_TYPE_ERROR: Type 'object' not supported for value"),
-        ("env.DB.prepare('SELECT ?').bind([256])", "Error", "D1_TYPE_ERROR: Type 'list' not supported"),
+        ("env.DB.prepare('SELECT ?').bind([256])", "Error", "D1_TYPE_ERROR: Type 'object' not supported for value '256'"),
     ],
 )
 def test_failures_have_cloudflares_texts(experiment: Experiment, code: str, name: str, message: str) -> None:
@@ -136,10 +136,87 @@ def test_failures_can_be_caught_as_js_exceptions(gives: Results) -> None:
     try:
         await env.DB.prepare("SELEKT").all()
     except ffi.JsException as error:
-        return [error.name, error.message == str(error), "syntax error" in str(error)]
+        return [error.name, error.message == str(error), "syntax error" in str(error), error.cause.message]
     """
 
-    gives(code, ["Error", True, True])
+    gives(code, ["Error", True, True, 'near "SELEKT": syntax error at offset 0: SQLITE_ERROR'])
+
+
+def test_d1_values_go_through_javascripts_types_if_the_flag_says_so(gives: Results) -> None:
+    code = """
+    statement = env.JS_DB.prepare("SELECT ?1, typeof(?1), ?1 / 2, ?1 || '', ?2, ?3, 9223372036854775807, 2.0, 1e300")
+    values = (await statement.bind(5, True, b"ab").raw())[0]
+    return [values, [type(value).__name__ for value in values]]
+    """
+    values = [5, "real", 2.5, "5.0", 1, [97, 98], 2.0**63, 2, 1e300]
+
+    gives(code, [values, ["int", "str", "float", "str", "int", "list", "float", "int", "float"]])
+
+
+@pytest.mark.parametrize(("database", "largest"), [("DB", 2**63 - 1), ("JS_DB", 2**53 - 1)])
+def test_d1_refuses_integers_out_of_range(gives: Results, database: str, largest: int) -> None:
+    code = """
+    database, largest = arguments
+    statement = getattr(env, database).prepare("SELECT ?")
+    found = await statement.bind(largest).first("?")
+    try:
+        statement.bind(largest + 1)
+    except ffi.JsException as error:
+        return [found, error.message]
+    """
+    message = f"D1_TYPE_ERROR: Type 'bigint' not supported for value '{largest + 1}'"
+
+    gives(code, [largest, message], database, largest)
+
+
+def test_d1_sessions_keep_the_newest_bookmark(gives: Results) -> None:
+    code = """
+    session = env.DB.with_session("first-primary")
+    before = session.get_bookmark()
+    await session.batch([session.prepare("CREATE TABLE t (a)"), session.prepare("INSERT INTO t VALUES (1)")])
+    first = session.getBookmark()
+    other = env.DB.withSession(first)
+    count = await other.prepare("SELECT count(*) AS n FROM t").first("n")
+    given = env.DB.with_session("zzzz")
+    await given.prepare("SELECT 1").run()
+    return [before, len(first), first <= other.get_bookmark(), count, given.get_bookmark(), hasattr(session, "exec")]
+    """
+
+    gives(code, [None, 59, True, 1, "zzzz", False])
+
+
+def test_d1_tells_where_and_how_often_a_statement_ran(gives: Results) -> None:
+    code = """
+    meta = (await env.DB.prepare("SELECT 1").run()).meta
+    return [meta.served_by, meta.served_by_primary, meta.total_attempts, meta.timings.sql_duration_ms == meta.duration]
+    """
+
+    gives(code, ["cloister", True, 1, True])
+
+
+def test_d1_statements_show_what_they_hold(gives: Results) -> None:
+    code = """
+    statement = env.DB.prepare("SELECT ?, ?, ?").bind(2**60, b"ab", None)
+    return [statement.statement, statement.params]
+    """
+
+    gives(code, ["SELECT ?, ?, ?", [2**60, b"ab", None]])
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        ("env.DB.dump()", "D1_DUMP_ERROR: Status + 404"),
+        ("env.DB.query({})", "D1_ERROR: D1Database.query() requires the d1_binding_jsrpc compatibility flag."),
+    ],
+)
+def test_d1_methods_that_are_not_offered_say_so(experiment: Experiment, call: str, message: str) -> None:
+    async def body(worker: Laboratory) -> None:
+        with pytest.raises(GuestException) as caught:
+            await worker.run(f"return await {call}")
+        assert caught.value.message.startswith(message)
+
+    experiment(body)
 
 
 # R2

@@ -43,6 +43,18 @@ TEXT = "t"
 """
 
 
+def test_a_compatibility_flag_marks_the_databases(project: Project) -> None:
+    text = """{"name": "a", "main": "entry.py", "compatibility_flags": ["d1_js_types"],
+      "d1_databases": [{"binding": "DB", "database_id": "d"}], "kv_namespaces": [{"binding": "KV", "id": "k"}]}"""
+
+    configuration = read_configuration(project({"wrangler.jsonc": text}))
+
+    assert list(configuration.bindings) == [
+        {"type": "kv_namespace", "name": "KV", "namespace_id": "k"},
+        {"type": "d1", "name": "DB", "id": "d", "js_types": True},
+    ]
+
+
 def test_jsonc_becomes_the_uploads_bindings(project: Project) -> None:
     folder = project({"wrangler.jsonc": FULL, "src/entry.py": ""})
 

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import base64
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -73,4 +75,53 @@ def _kv(operation: Mapping[str, Any], result: Mapping[str, Any]) -> Any:
     return replace(result, {"expiration": Moment})
 
 
-BINDINGS: dict[str, Callable[[Mapping[str, Any], Mapping[str, Any]], Any]] = {"kv": _kv}
+_D1_META_ASIDE = frozenset(
+    {"served_by", "served_by_primary", "timings", "total_attempts"}
+    | {"duration", "size_after", "rows_read", "rows_written"}
+)
+"""What the sides measure, or one of them does not tell. Directed tests of Cloister look at these fields."""
+
+_D1_CHANGES_SCHEMA = re.compile(r"\s*(CREATE|ALTER|DROP|REINDEX|ANALYZE|PRAGMA optimize)", re.IGNORECASE)
+_D1_BOOKMARK = re.compile(r"[0-9a-f]{8}-[0-9a-f]{8}-[0-9a-f]{8}-[0-9a-f]{32}")
+
+
+def _d1(operation: Mapping[str, Any], result: Mapping[str, Any]) -> Any:
+    def meta(found: Mapping[str, Any]) -> Any:
+        kept = {name: value for name, value in found.items() if name not in _D1_META_ASIDE}
+        if any(map(_D1_CHANGES_SCHEMA.match, _sql_of(operation))):
+            # There a schema change counts only if the file has grown.
+            del kept["changed_db"]
+        return kept
+
+    return _javascript(replace(result, {"meta": meta, "duration": lambda _: None}))
+
+
+def _sql_of(operation: Mapping[str, Any]) -> list[str]:
+    """The texts among the arguments of an operation's calls."""
+    found: list[str] = []
+
+    def collect(value: Any) -> None:
+        if isinstance(value, str):
+            found.append(value)
+        elif isinstance(value, dict | list):
+            for member in value.values() if isinstance(value, dict) else value:
+                collect(member)
+
+    collect(operation["calls"])
+    return found
+
+
+def _javascript(value: Any) -> Any:
+    """A value as it would be if it had been JavaScript's: a BLOB a list of numbers, every number a double."""
+    if isinstance(value, dict):
+        if value.keys() == {"$bytes"}:
+            return list(base64.b64decode(value["$bytes"]))
+        return {name: _javascript(member) for name, member in value.items()}
+    if isinstance(value, list):
+        return [_javascript(member) for member in value]
+    if isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    return "bookmark" if isinstance(value, str) and _D1_BOOKMARK.fullmatch(value) else value
+
+
+BINDINGS: dict[str, Callable[[Mapping[str, Any], Mapping[str, Any]], Any]] = {"kv": _kv, "d1": _d1, "d1-js": _d1}

@@ -21,6 +21,8 @@ from tests.parity.normalise import first_difference
 
 HERE = Path(__file__).parent
 GUEST = HERE / "guest"
+PLAIN, JS_TYPES = "parity", "parity-js"
+"""The tenants: the same component, with and without the compatibility flag d1_js_types."""
 STOP_S = 20
 ANSWER_S = 110
 LIMITS = {"cpu_ms": 100_000, "wall_ms": 110_000, "memory_bytes": 1024 * 1024 * 1024, "host_calls_max": 1_000_000}
@@ -51,14 +53,15 @@ class Parity:
 class Sides:
     """Both servers, running. Made by `both_sides`."""
 
-    def __init__(self, cloister: Callable[[str], Side], miniflare: Callable[[str], Side]) -> None:
+    def __init__(self, cloister: Callable[[str, str], Side], miniflare: Callable[[str], Side]) -> None:
         self._cloister = cloister
         self._miniflare = miniflare
         self._pool = ThreadPoolExecutor(1)
 
-    def parity(self, binding: str) -> Parity:
-        """Runs operations on one binding: "kv", "r2", "d1"."""
-        return Parity(binding, self._cloister(binding), self._miniflare(binding), self._pool)
+    def parity(self, binding: str, *, js_types: bool = False) -> Parity:
+        """Runs operations on one binding: "kv", "r2", "d1". `js_types`: on Cloister with the flag `d1_js_types`."""
+        here = self._cloister(binding, JS_TYPES if js_types else PLAIN)
+        return Parity(f"{binding}-js" if js_types else binding, here, self._miniflare(binding), self._pool)
 
 
 @contextmanager
@@ -102,13 +105,15 @@ def _miniflare(installation: Path, data: Path) -> Iterator[Callable[[str], Side]
 
 
 @contextmanager
-def _cloister(data: Path) -> Iterator[Callable[[str], Side]]:
+def _cloister(data: Path) -> Iterator[Callable[[str, str], Side]]:
     component = build(GUEST, wit_directory=WIT_DIRECTORY).read_bytes()
     with start(data / "cloister") as server:
-        reply = server.deploy("parity", component, read_configuration(GUEST).bindings, limits=LIMITS)
-        assert reply.status == 200, reply.text
+        bindings = read_configuration(GUEST).bindings
+        for tenant, flags in ((PLAIN, []), (JS_TYPES, ["d1_js_types"])):
+            reply = server.deploy(tenant, component, bindings, limits=LIMITS, compatibility_flags=flags)
+            assert reply.status == 200, reply.text
         url = f"http://127.0.0.1:{server.port}/"
-        yield lambda binding: partial(_send, url, binding, {"X-User-ID": "parity"})
+        yield lambda binding, tenant: partial(_send, url, binding, {"X-User-ID": tenant})
 
 
 def _send(url: str, binding: str, headers: Mapping[str, str], operations: Sequence[Operation]) -> list[Result]:

@@ -15,6 +15,7 @@ class JsException(Exception):
         super().__init__(message)
         self.message = message
         self.name = name
+        self.cause: JsException | None = None
 
     @property
     def js_error(self) -> JsException:

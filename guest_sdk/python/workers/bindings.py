@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Mapping, Sequence
 from email.utils import format_datetime
@@ -10,6 +9,7 @@ from typing import Any
 
 from workers import host
 from workers.content import BodyMixin, Raw, ReadableStream, read_bytes, read_text
+from workers.d1 import D1Database
 from workers.headers import Headers
 from workers.http import content_of
 from workers.values import JsDict, date, javascript_text, load, options_text, well_formed
@@ -297,108 +297,7 @@ def _r2_content(value: Any) -> Raw:
     return content_of(value)[0]
 
 
-class D1PreparedStatement:
-    """An SQL statement and its parameters."""
-
-    def __init__(self, database: D1Database, sql: str, params: Sequence[Any] = ()) -> None:
-        self._database = database
-        self._sql = sql
-        self._params = [_sql_value(value) for value in params]
-
-    def bind(self, *values: Any) -> D1PreparedStatement:
-        """The statement with other parameters."""
-        return D1PreparedStatement(self._database, self._sql, values)
-
-    async def all(self) -> JsDict:
-        """{success, meta, results: [row …]}."""
-        return _d1_result(self._answer())
-
-    run = all
-
-    async def first(self, column: str | None = None) -> Any:
-        """The first row, or one column of it; None if there is no row."""
-        answer = self._answer()
-        if not answer["rows"]:
-            return None
-        row = _row(answer["columns"], answer["rows"][0])
-        if column is None:
-            return row
-        if column not in row:
-            raise host.JsException(f"D1_COLUMN_NOTFOUND: Column not found ({column})")
-        return row[column]
-
-    async def raw(self, options: Any = None, **more: Any) -> list[list[Any]]:
-        """The rows as lists; with `columnNames` the first is the names."""
-        answer = self._answer()
-        rows = [[_cell(value) for value in row] for row in answer["rows"]]
-        wanted = {**dict(options or {}), **more}
-        return [list(answer["columns"]), *rows] if wanted.get("columnNames") or wanted.get("column_names") else rows
-
-    def _request(self) -> dict[str, Any]:
-        return {"sql": self._sql, "params": self._params}
-
-    def _answer(self) -> Any:
-        return self._database._query([self])[0]
-
-
-class D1Database:
-    """A D1 database: https://developers.cloudflare.com/d1/worker-api/ with Python's calling conventions."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def prepare(self, sql: str) -> D1PreparedStatement:
-        return D1PreparedStatement(self, str(sql))
-
-    async def batch(self, statements: Sequence[D1PreparedStatement]) -> list[JsDict]:
-        """Runs statements as one transaction; the result of each, as `all` gives it."""
-        return [_d1_result(answer) for answer in self._query(list(statements))]
-
-    async def exec(self, sql: str) -> JsDict:
-        """Runs a script, one statement a line: {count, duration}."""
-        try:
-            return load(host.d1.exec(self._name, str(sql)))  # type: ignore[no-any-return]
-        except Err as error:
-            host.fail(error)
-
-    def _query(self, statements: list[D1PreparedStatement]) -> list[Any]:
-        request = json.dumps({"statements": [statement._request() for statement in statements]}, allow_nan=False)
-        try:
-            return json.loads(host.d1.query(self._name, request))  # type: ignore[no-any-return]
-        except Err as error:
-            host.fail(error)
-
-
-def _sql_value(value: Any) -> Any:
-    if value is None or isinstance(value, str | int | bool):
-        return value
-    if isinstance(value, float):
-        return value if value - value == 0 else None
-    if isinstance(value, bytes | bytearray | memoryview):
-        return {"$bytes": base64.b64encode(bytes(value)).decode()}
-    if isinstance(value, list | tuple) and all(type(byte) is int and 0 <= byte <= 255 for byte in value):
-        return _sql_value(bytes(value))
-    kind, text = (
-        ("object", "[object Object]") if isinstance(value, Mapping) else (type(value).__name__, str(value)[:100])
-    )
-    raise host.JsException(f"D1_TYPE_ERROR: Type '{kind}' not supported for value '{text}'")
-
-
-def _cell(value: Any) -> Any:
-    return base64.b64decode(value["$bytes"]) if isinstance(value, dict) else value
-
-
-def _row(columns: list[str], row: list[Any]) -> JsDict:
-    return JsDict((name, _cell(value)) for name, value in zip(columns, row, strict=True))
-
-
-def _d1_result(answer: Any) -> JsDict:
-    columns = answer["columns"]
-    results = [_row(columns, row) for row in answer["rows"]]
-    return JsDict(success=True, meta=JsDict(answer["meta"]), results=results)
-
-
-_STORAGE = {"kv_namespace": KvNamespace, "r2_bucket": R2Bucket, "d1": D1Database}
+_STORAGE = {"kv_namespace": KvNamespace, "r2_bucket": R2Bucket}
 
 
 def environment() -> dict[str, Any]:
@@ -407,6 +306,8 @@ def environment() -> dict[str, Any]:
 
 
 def _bound(name: str, binding: Mapping[str, Any]) -> Any:
+    if binding["type"] == "d1":
+        return D1Database(name, bool(binding.get("js_types")))
     storage = _STORAGE.get(binding["type"])
     if storage is not None:
         return storage(name)

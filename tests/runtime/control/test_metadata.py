@@ -23,6 +23,17 @@ def plain(name: str) -> dict[str, str]:
     return {"type": "plain_text", "name": name, "text": "x"}
 
 
+@pytest.mark.parametrize("said", [{"compatibility_flags": ["nodejs_compat", "d1_js_types"]}, {}])
+def test_javascripts_types_are_asked_for_by_a_flag_or_a_binding(said: dict[str, Any]) -> None:
+    database = {"type": "d1", "name": "DB", "id": "d"}
+    parsed = parse(bindings=[database if said else {**database, "js_types": True}, plain("P")], **said)
+
+    assert parsed.bindings == (
+        Binding("d1", "DB", resource_id="d", js_types=True),
+        Binding("plain_text", "P", value="x"),
+    )
+
+
 def test_every_type_of_binding_is_read() -> None:
     parsed = parse(
         bindings=[
