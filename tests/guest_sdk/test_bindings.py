@@ -118,7 +118,11 @@ def test_kv_takes_streams_and_values_of_full_size(gives: Results) -> None:
         ("await env.DB.prepare('SELEKT').all()", "Error", 'D1_ERROR: near "SELEKT": syntax error'),
         ("await env.DB.prepare('SELECT 1 a').first('zzz')", "Error", "D1_COLUMN_NOTFOUND: Column not found (zzz)"),
         ("env.DB.prepare('SELECT ?').bind({})", "Error", "D1_TYPE_ERROR: Type 'object' not supported for value"),
-        ("env.DB.prepare('SELECT ?').bind([256])", "Error", "D1_TYPE_ERROR: Type 'object' not supported for value '256'"),
+        (
+            "env.DB.prepare('SELECT ?').bind([256])",
+            "Error",
+            "D1_TYPE_ERROR: Type 'object' not supported for value '256'",
+        ),
     ],
 )
 def test_failures_have_cloudflares_texts(experiment: Experiment, code: str, name: str, message: str) -> None:
