@@ -150,7 +150,7 @@ async def _start(
         await registry.create_namespace(settings.namespace)
     artifacts = ArtifactStore(settings.artifacts_directory, UploadLimits(upload_bytes_max=settings.upload_bytes_max))
     stack.push_async_callback(artifacts.close)
-    sql = SqlService()
+    sql = SqlService(settings.resources_directory)
     stack.push_async_callback(sql.close)
     resources = Resources(settings.resources_directory, sql)
     stack.push_async_callback(resources.close)

@@ -77,14 +77,17 @@ class Child(asyncio.Protocol):
         """The parent has killed it for what it was doing."""
 
     @classmethod
-    async def start(cls, limits: SqlLimits, listener: Listener) -> Child:
-        """Raises `OSError` or `TimeoutError` if there is no process at the end."""
+    async def start(cls, limits: SqlLimits, directory: Path, listener: Listener) -> Child:
+        """All databases lie below `directory`: the process can reach no other file.
+
+        Raises `OSError` or `TimeoutError` if there is no process at the end.
+        """
         child = cls(limits, listener)
         ours, theirs = socket.socketpair()
         with theirs, _shared_page() as page:
             try:
                 child._status = Status(page.fileno())
-                child._process = await asyncio.to_thread(_spawn, theirs.fileno(), page.fileno())
+                child._process = await asyncio.to_thread(_spawn, directory, theirs.fileno(), page.fileno())
             except BaseException:
                 ours.close()
                 raise
@@ -92,7 +95,7 @@ class Child(asyncio.Protocol):
         loop = asyncio.get_running_loop()
         child._transport, _ = await loop.create_unix_connection(lambda: child, sock=ours)
         try:
-            child._transport.write(frame(Setup(limits)))
+            child._transport.write(frame(Setup(limits, str(directory))))
             await asyncio.wait_for(child._ready, limits.start_ms / 1000)
         except BaseException:
             child.kill()
@@ -198,7 +201,9 @@ def _shared_page() -> BinaryIO:
     return page
 
 
-def _spawn(channel: int, status: int) -> subprocess.Popen[bytes]:
+def _spawn(directory: Path, channel: int, status: int) -> subprocess.Popen[bytes]:
+    # What is not there yet cannot be left open to the child.
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     return subprocess.Popen(  # noqa: S603
         [sys.executable, "-I", "-X", "utf8", "-c", _MAIN, _ROOT, str(channel), str(status)],
         stdin=subprocess.DEVNULL,

@@ -1,27 +1,26 @@
 """What a child process gives up before it sees a tenant's SQL.
 
-Limits on memory, file size and descriptors, no core dumps, and no new privileges. They hold for the whole process and
-cannot be raised again by it.
+Limits on memory, file size and descriptors, no core dumps, no files beside the databases', no programs, sockets or
+signals. They hold for the whole process and cannot be raised again by it.
 """
 
 from __future__ import annotations
 
-import ctypes
 import os
 import resource
-import sys
+from pathlib import Path
 
 import apsw
 
+from host_bindings.confinement import confine_child
 from host_bindings.d1.limits import MIB, SqlLimits
 
-_PR_SET_NO_NEW_PRIVS = 38
 _DESCRIPTORS_BESIDE_DATABASES = 32
 _DESCRIPTORS_OF_A_DATABASE = 4
 
 
-def confine(limits: SqlLimits) -> None:
-    """Takes effect at once, for good."""
+def confine(limits: SqlLimits, directory: Path) -> None:
+    """Takes effect at once, for good. Call it before there are threads: Landlock holds for the one that calls."""
     os.umask(0o077)
     os.chdir("/")
     _bound(resource.RLIMIT_CORE, 0)
@@ -32,8 +31,7 @@ def confine(limits: SqlLimits) -> None:
         resource.RLIMIT_NOFILE,
         _DESCRIPTORS_BESIDE_DATABASES + _DESCRIPTORS_OF_A_DATABASE * limits.connections,
     )
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    confine_child((), (directory,))
     apsw.hard_heap_limit(limits.heap_bytes)
 
 

@@ -13,6 +13,7 @@ import socket
 import sys
 import threading
 import time
+from pathlib import Path
 
 import msgspec
 
@@ -38,8 +39,8 @@ def main() -> None:
     if content is None:
         return
     setup = msgspec.msgpack.decode(content, type=Setup)
+    confine(setup.limits, Path(setup.directory))
     threading.Thread(target=_end_with_parent, args=(channel.fileno(),), daemon=True).start()
-    confine(setup.limits)
     session = Session(setup.limits, status, lambda answers: channel.sendall(frame(answers)))
     decode = msgspec.msgpack.Decoder(Work).decode
     try:

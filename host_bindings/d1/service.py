@@ -37,10 +37,12 @@ class SqlService:
     Belongs to one event loop. `close` it.
     """
 
-    def __init__(self, processes: int = 4, limits: SqlLimits | None = None) -> None:
+    def __init__(self, directory: Path, processes: int = 4, limits: SqlLimits | None = None) -> None:
+        """All databases lie below `directory`. Raises ValueError for less than one process."""
         if processes < 1:
             raise ValueError("There must be at least one SQL process.")
         self.limits = limits or SqlLimits()
+        self._directory = directory
         self._processes = processes
         self._owners: dict[str, Owner] = {}
         self._schedule = Schedule()
@@ -265,7 +267,7 @@ class SqlService:
 
     async def _start(self) -> None:
         try:
-            child = await Child.start(self.limits, self)
+            child = await Child.start(self.limits, self._directory, self)
         except (OSError, TimeoutError) as error:
             _log.error("An SQL process could not be started: %s", error)
             self._start_not_before = time.monotonic() + _START_PAUSE_S

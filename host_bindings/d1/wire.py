@@ -20,7 +20,10 @@ Kind = Literal["query", "exec", "close"]
 
 
 class Setup(msgspec.Struct, array_like=True, frozen=True):
+    """All databases lie below `directory`."""
+
     limits: SqlLimits
+    directory: str
 
 
 class Request(msgspec.Struct, array_like=True, frozen=True):

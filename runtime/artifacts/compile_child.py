@@ -1,7 +1,8 @@
 """The process in which one component or core module is compiled: `python -m runtime.artifacts.compile_child JOB`.
 
 The compiler works on hostile input and takes time and memory as that input pleases, so it has limits, no secrets and
-nothing to do with any tenant but this one. Started by `compiler` only.
+nothing to do with any tenant but this one, and reaches no file but the component and its own workspace. Started by
+`compiler` only.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import msgspec
 
+from host_bindings.confinement import confine_child
 from runtime.artifacts.compile_job import MESSAGE_CHARACTERS_MAX, MESSAGES_MAX, CompileJob, CompileReport
 
 NICENESS = 5
@@ -39,6 +41,7 @@ def limit_process(job: CompileJob) -> None:
         (resource.RLIMIT_CORE, 0),
     ):
         resource.setrlimit(kind, (limit, limit))
+    confine_child([Path(job.source)], [Path(job.target).parent])
     # The soft limit's signal, SIGXCPU, tells the parent why the child died.
     resource.setrlimit(resource.RLIMIT_CPU, (job.cpu_s, job.cpu_s + 5))
 

@@ -68,7 +68,7 @@ def in_laboratory(
     """Runs an async test body, with stores in `directory`, and closes everything afterwards."""
 
     async def main() -> T:
-        sql = SqlService()
+        sql = SqlService(directory)
         engine = Engine(ALL, flush=wasi.flush)
         resources = Resources(directory, sql)
         laboratory = Laboratory(engine, resources, project)

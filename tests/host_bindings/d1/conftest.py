@@ -82,7 +82,7 @@ class DatabaseUnderTest:
 def running(directory: Path, limits: SqlLimits, processes: int = 2) -> Iterator[Sql]:
     """A service and its end."""
     with asyncio.Runner() as runner:
-        service = SqlService(processes, limits)
+        service = SqlService(directory, processes, limits)
         yield Sql(directory, service, runner)
         runner.run(service.close())
 

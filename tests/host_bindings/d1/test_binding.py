@@ -23,7 +23,7 @@ class Guests:
 
     def __init__(self, directory: Path, runner: asyncio.Runner) -> None:
         self._runner = runner
-        self.service = SqlService(processes=1, limits=QUICK)
+        self.service = SqlService(directory, processes=1, limits=QUICK)
         resources = Resources(directory, self.service)
         bindings = [Binding("d1", "DB", resource_id="same"), Binding("plain_text", "TEXT", value="x")]
         self.first, self.second = (

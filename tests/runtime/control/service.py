@@ -94,7 +94,7 @@ async def serve_control(settings: ServerSettings, artifacts_directory: Path) -> 
     prepare_data_directory(settings)
     registry = Registry(settings.registry_path)
     await registry.open()
-    sql = SqlService()
+    sql = SqlService(settings.resources_directory)
     resources = Resources(settings.resources_directory, sql)
     artifacts = ArtifactStore(artifacts_directory, UploadLimits(upload_bytes_max=settings.upload_bytes_max))
     application = create_control_application(registry, artifacts, resources, TOKEN, settings)

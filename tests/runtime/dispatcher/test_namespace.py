@@ -47,7 +47,11 @@ def run(artifacts: tuple[Path, str], tmp_path: Path) -> Callable[..., None]:
 
     def run(test: Test, pools_max: int = 256) -> None:
         async def main() -> None:
-            registry, store, sql = Registry(tmp_path / "registry.sqlite"), ArtifactStore(directory), SqlService()
+            registry, store, sql = (
+                Registry(tmp_path / "registry.sqlite"),
+                ArtifactStore(directory),
+                SqlService(tmp_path),
+            )
             await registry.open()
             await registry.create_namespace("production")
             resources, engine = Resources(tmp_path / "resources", sql), Engine(interfaces.ALL, flush)
