@@ -10,6 +10,7 @@ import asyncio
 import errno
 import logging
 import os
+import resource
 import signal
 import socket
 from collections.abc import Awaitable, Callable
@@ -26,7 +27,7 @@ from runtime.artifacts import ArtifactStore, UploadLimits
 from runtime.control import create_control_application, load_admin_token
 from runtime.dispatcher.callers import open_resolver
 from runtime.dispatcher.dispatcher import Dispatcher
-from runtime.dispatcher.http import HttpServer
+from runtime.dispatcher.http import IDLE_S, HttpServer
 from runtime.dispatcher.namespace import DispatchNamespace
 from runtime.dispatcher.operator import load_operator
 from runtime.dispatcher.resolver import USER_HEADER
@@ -39,6 +40,9 @@ from runtime.telemetry.logs import Log, TenantLog, TenantLogLimits, open_log
 logger = logging.getLogger(__name__)
 
 BACKLOG = 1024
+
+DESCRIPTORS_MAX = 65_536
+"""As many open files as are asked of the system; half of them may be connections of callers."""
 
 LOG_BURST_S = 4
 """How many seconds' worth of log a tenant may write at once."""
@@ -129,6 +133,16 @@ def _log_limits(limits: Limits) -> TenantLogLimits:
     )
 
 
+def raise_descriptor_limit() -> int:
+    """Allows this process as many open files as the system lets it have; how many that is."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS_MAX if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS_MAX)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        return wanted
+    return min(soft, DESCRIPTORS_MAX) if soft != resource.RLIM_INFINITY else DESCRIPTORS_MAX
+
+
 async def _start(
     stack: AsyncExitStack,
     settings: ServerSettings,
@@ -179,7 +193,7 @@ async def _start(
     if operator is not None:
         stack.push_async_callback(operator.close)
     await _listen_for_management(stack, settings, registry, artifacts, resources, token, policy, admin)
-    http = HttpServer(dispatcher.handle)
+    http = HttpServer(dispatcher.handle, min(settings.connections_max, raise_descriptor_limit() // 2))
     stack.push_async_callback(http.drain, settings.shutdown_grace_s)
     listener = await asyncio.get_running_loop().create_server(http, sock=tenants, backlog=BACKLOG)
     stack.callback(listener.close)
@@ -197,7 +211,11 @@ async def _listen_for_management(
 ) -> None:
     application = create_control_application(registry, artifacts, resources, token, settings, policy)
     runner = web.AppRunner(
-        application, access_log=None, shutdown_timeout=settings.shutdown_grace_s, lingering_time=ADMIN_LINGER_S
+        application,
+        access_log=None,
+        shutdown_timeout=settings.shutdown_grace_s,
+        lingering_time=ADMIN_LINGER_S,
+        keepalive_timeout=IDLE_S,
     )
     await runner.setup()
     stack.push_async_callback(runner.cleanup)

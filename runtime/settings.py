@@ -71,6 +71,8 @@ class ServerSettings:
     """The largest component that may be uploaded."""
     request_body_bytes_max: int = 100 * MIB
     """The largest body of a request to a tenant."""
+    connections_max: int = 10_000
+    """How many connections of callers may be open; fewer where the limit of open files is low."""
     limits_default: Mapping[str, int | str] = field(default_factory=dict)
     """What a worker gets whose deployment does not say (`cpu_ms=1000,isolation=request`); see `engine.limits`."""
     limits_max: Mapping[str, int | str] = field(default_factory=dict)
@@ -102,6 +104,7 @@ class ServerSettings:
         _check(bool(NAME_PATTERN.fullmatch(self.namespace)), "namespace", NAME_RULE)
         _check(1024 <= self.upload_bytes_max <= 1024 * MIB, "upload_bytes_max", "1 KiB to 1 GiB, in bytes")
         _check(self.request_body_bytes_max >= 0, "request_body_bytes_max", "a number of bytes")
+        _check(10 <= self.connections_max <= 1_000_000, "connections_max", "10 to 1000000")
         _check(0 <= self.shutdown_grace_s <= 3600, "shutdown_grace_s", "0 to 3600 seconds")
         token_ok = self.admin_token is None or _is_token(self.admin_token)
         _check(token_ok, "admin_token", "16 to 512 printable ASCII characters without spaces")

@@ -62,6 +62,7 @@ class Exchange:
         "message",
         "payload",
         "protocol",
+        "receiving",
         "sent",
         "writer",
     )
@@ -84,6 +85,8 @@ class Exchange:
         """Whether an answer has been begun."""
         self.body_refused = False
         """Whether more body came than is taken, while it was read."""
+        self.receiving = False
+        """Whether the body is being read before anybody is called."""
         self._task: asyncio.Task[None] | None = task
         self._sender: asyncio.Task[object] | None = None
         self._gone = False

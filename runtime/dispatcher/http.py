@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from heapq import nsmallest
 from typing import TYPE_CHECKING, Any, cast
 
 from aiohttp import web
@@ -27,6 +28,8 @@ IDLE_S = 75.0
 
 LINGER_S = 5.0
 """How long the rest of a request's body is taken in after its answer, so that the caller gets to read the answer."""
+
+CONNECTIONS_MAX = 10_000
 
 DRAIN_POLL_S = 0.02
 
@@ -64,11 +67,27 @@ class _Protocol(RequestHandler):
             self._task_handler.cancel()
         self.force_close()
 
+    @property
+    def waits(self) -> bool:
+        """Whether it waits for its caller: for a request, or for the rest of a small body before a worker is called."""
+        exchange = cast("Exchange | None", self._current_request)
+        return exchange.receiving if exchange is not None else not self._messages
+
+    @property
+    def waiting_since(self) -> float:
+        """When it was made or has answered for the last time, by the loop's clock and some constant."""
+        return self._next_keepalive_close_time
+
 
 class HttpServer(web.Server):
-    """A factory of protocols for `loop.create_server`. `drain` ends it gracefully."""
+    """A factory of protocols for `loop.create_server`. `drain` ends it gracefully.
 
-    def __init__(self, handler: Handler) -> None:
+    At most `connections_max` connections are open: a new one takes the place of the one that has waited longest for its
+    caller, and is refused if all are at work.
+    """
+
+    def __init__(self, handler: Handler, connections_max: int = CONNECTIONS_MAX) -> None:
+        self._connections_max = connections_max
         super().__init__(
             cast(Any, handler),
             request_factory=cast(Any, Exchange),
@@ -84,6 +103,21 @@ class HttpServer(web.Server):
 
     def __call__(self) -> RequestHandler:
         return _Protocol(self, loop=self._loop, **self._kwargs)
+
+    def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
+        if len(self._connections) >= self._connections_max and not self._make_room():
+            transport.abort()
+        super().connection_made(handler, transport)
+
+    def _make_room(self) -> bool:
+        """Closes those that have waited longest for their caller, several at once: looking for them takes time."""
+        connections = cast("list[_Protocol]", list(self._connections))
+        waiting = [one for one in connections if one.waits]
+        longest = nsmallest(max(1, len(connections) // 20), waiting, key=lambda one: one.waiting_since)
+        for connection in longest:
+            connection.force_close()
+            self._connections.pop(connection, None)
+        return bool(longest)
 
     async def drain(self, grace_s: float) -> None:
         """Closes idle connections, lets running requests finish for `grace_s`, then ends what is left."""

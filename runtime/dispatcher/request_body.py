@@ -21,7 +21,7 @@ BYTES_VALUE_MAX = 2 * 1024
 """Binary content up to this size travels as a value; above it a handle is cheaper."""
 
 STALL_S = 60.0
-"""How long a caller may send nothing while its body is waited for."""
+"""How long a caller may send nothing while its body is waited for; and how long all of a small body may take."""
 
 
 class RequestBody(Body):
@@ -34,6 +34,7 @@ class RequestBody(Body):
         self._limit = limit
         self._left = limit
         self._started = False
+        self._patience_ends = 0.0
 
     async def read(self, limit: int) -> bytes:
         stream = self._stream
@@ -58,7 +59,11 @@ class RequestBody(Body):
             self._started = True
             if self._exchange.expects_continue():
                 self._exchange.send_continue()
-        async with asyncio.timeout(STALL_S):
+        now = asyncio.get_running_loop().time()
+        # A caller that sends a byte now and then gets no more time for it while nothing but its body is waited for.
+        if self._patience_ends == 0.0 or not self._exchange.receiving:
+            self._patience_ends = now + STALL_S
+        async with asyncio.timeout_at(self._patience_ends):
             return await stream.read(limit)
 
     def close(self) -> None:
@@ -73,10 +78,13 @@ async def read_payload(exchange: Exchange, length: int | None, limit: int) -> Pa
     body = RequestBody(exchange, length, limit)
     if length is None or length > WHOLE_BYTES_MAX:
         return body
+    exchange.receiving = True
     try:
         data = await body.read_all(WHOLE_BYTES_MAX)
     except Failure as failure:
         raise Refused(408, "request_timeout", failure.message) from None
+    finally:
+        exchange.receiving = False
     try:
         return data.decode() or None
     except UnicodeDecodeError:

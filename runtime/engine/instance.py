@@ -104,7 +104,7 @@ class Instance:
         """Instantiates the component. `done(instance, error)` is called at the end, maybe before this returns."""
         self._begin(done)
         self._future = self._slot.instantiate(self._component.linker, self._store, self._component.native)
-        self._run()
+        self._go_on()
 
     def call(self, name: str, arguments: tuple[Any, ...], invocation: Invocation | None, done: Done) -> None:
         """Calls an export of the handler; `take_result` gives what it returned. `done` as in `start`.
@@ -126,7 +126,7 @@ class Instance:
         self.guest.invocation = invocation
         self.calls += 1
         self._future = self._slot.call(self._store, index, address, len(encoders))
-        self._run()
+        self._go_on()
 
     def take_result(self, name: str) -> Any:
         """What the last call returned; `Err` for the error side. Raises `CodecError` if it breaks the contract."""
@@ -176,6 +176,13 @@ class Instance:
         self.guest.clock_ns = None
         self.cpu_ns = 0
 
+    def _go_on(self) -> None:
+        """Runs at once if that is fair to others, else when it is this call's turn."""
+        if self._engine.turns.may_run(self.tenant):
+            self._run()
+        else:
+            self._engine.turns.add(self)
+
     def _run(self) -> None:
         """Lets the guest go on until it is done, waits, or its time-slice ends."""
         engine = self._engine
@@ -184,6 +191,7 @@ class Instance:
         before = perf_counter_ns()
         finished = native.poll(self._future)
         elapsed_ns = perf_counter_ns() - before
+        engine.turns.book(self.tenant, elapsed_ns)
         self.cpu_ns += elapsed_ns if elapsed_ns < ASSUMED_CPU_NS else engine.cpu_time_ns(elapsed_ns)
         self._arena.clear()
         if finished:
@@ -303,7 +311,7 @@ class Instance:
         else:
             self.waiting = False
             self.guest.clock_ns = None
-            self._run()
+            self._go_on()
 
     # ---------------------------------------------------------------------------------------- handles (codec)
 

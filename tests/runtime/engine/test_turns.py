@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from runtime.engine.turns import Turns
+from runtime.engine.turns import ROUND_NS, Turns
 
 
 class Busy:
@@ -38,6 +38,33 @@ def test_a_tenant_with_many_calls_gets_no_more_turns_than_one_with_a_single_call
 
     assert record.index("quiet") == 1
     assert [i for i, tenant in enumerate(record) if tenant == "quiet"] == [1, 3, 5]
+
+
+def test_a_tenant_that_has_run_for_a_slice_waits_until_the_event_loop_has_gone_round():
+    async def main() -> None:
+        turns = Turns(asyncio.get_running_loop())
+
+        turns.book("heavy", ROUND_NS // 2)
+        assert turns.may_run("heavy")
+        turns.book("heavy", ROUND_NS // 2)
+        assert not turns.may_run("heavy")
+        assert turns.may_run("quiet")
+
+        await asyncio.sleep(0)
+        assert turns.may_run("heavy")
+
+    asyncio.run(main())
+
+
+def test_a_call_does_not_overtake_others_of_its_tenant():
+    async def main() -> None:
+        turns, record = Turns(asyncio.get_running_loop()), []
+        turns.add(Busy(turns, "a", 1, record))
+
+        assert not turns.may_run("a")
+        assert turns.may_run("b")
+
+    asyncio.run(main())
 
 
 def test_calls_of_one_tenant_take_turns_in_the_order_of_arrival():

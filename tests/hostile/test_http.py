@@ -1,0 +1,230 @@
+"""Callers that are slow, many, ambiguous or wrong, on the tenants' port."""
+
+from __future__ import annotations
+
+import resource
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from shutil import copytree
+
+import pytest
+
+from tests.hostile.site import Site, open_site
+
+CONNECTIONS_MAX = 1_000
+
+
+@pytest.fixture(scope="module")
+def site(compiled: Path, tmp_path_factory: pytest.TempPathFactory, hostile_component: bytes) -> Iterator[Site]:
+    directory = copytree(compiled, tmp_path_factory.mktemp("http") / "data")
+    with open_site(
+        directory, hostile_component, connections_max=CONNECTIONS_MAX, request_body_bytes_max=10_000_000
+    ) as opened:
+        opened.deploy("tenant", wall_ms=5_000)
+        yield opened
+
+
+def connect(site: Site) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", site.server.port), timeout=30)
+
+
+def exchange(site: Site, sent: bytes) -> bytes:
+    """All that comes back on a connection until the server closes it."""
+    with connect(site) as connection:
+        connection.sendall(sent)
+        return received_until_end(connection)
+
+
+def received_until_end(connection: socket.socket) -> bytes:
+    received = b""
+    try:
+        while piece := connection.recv(65_536):
+            received += piece
+    except ConnectionResetError:
+        pass
+    return received
+
+
+HEAD = b"POST /echo HTTP/1.1\r\nHost: a\r\nX-User-ID: tenant\r\nConnection: close\r\n"
+
+
+@pytest.mark.parametrize(
+    "framing",
+    [
+        b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /smuggled HTTP/1.1\r\n",
+        b"Transfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n0\r\n\r\n",
+        b"Content-Length: 4\r\nContent-Length: 5\r\n\r\nbody!",
+        b"Content-Length: 4, 5\r\n\r\nbody!",
+        b"Content-Length: +4\r\n\r\nbody",
+        b"Content-Length: -1\r\n\r\nbody",
+        b"Content-Length: 0x4\r\n\r\nbody",
+        b"Content-Length: 99999999999999999999999\r\n\r\nbody",
+        b"Content-Length : 4\r\n\r\nbody",
+        b"Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n",
+        b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
+        b"Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
+        b"Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n0\r\n\r\n",
+        b"Transfer-Encoding:\x0bchunked\r\n\r\n0\r\n\r\n",
+        b"Transfer-Encoding: chunked\r\n\r\n-1\r\nx\r\n0\r\n\r\n",
+        b"Transfer-Encoding: chunked\r\n\r\n4;ext\nbody\r\n0\r\n\r\n",
+        b"X: a\r\n Content-Length: 4\r\n\r\nbody",
+        b"X: a\rContent-Length: 4\r\n\r\nbody",
+        b"X: a\0\r\n\r\n",
+    ],
+)
+def test_a_message_whose_end_is_in_doubt_is_refused_and_nothing_after_it_is_answered(
+    site: Site, framing: bytes
+) -> None:
+    received = site.attack(lambda: exchange(site, HEAD + framing))
+
+    assert received.count(b"HTTP/1.1 ") <= 1
+    assert not received.startswith(b"HTTP/1.1 2")
+    assert b"smuggled" not in received
+
+
+def test_what_comes_after_the_announced_length_is_another_request_or_none(site: Site) -> None:
+    longer = HEAD.replace(b"Connection: close\r\n", b"") + b"Content-Length: 4\r\n\r\nbody" + b"and more of it\r\n\r\n"
+
+    received = site.attack(lambda: exchange(site, longer))
+
+    assert received.count(b"HTTP/1.1 200 ") <= 1
+    assert received.count(b"HTTP/1.1 400 ") == 1
+    assert b"and more" not in received
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"GET /" + b"a" * 100_000 + b" HTTP/1.1",
+        b"GET /\x00 HTTP/1.1",
+        b"GET http://[::1 HTTP/1.1",
+        b"GET //////..//../../etc/passwd HTTP/1.1",
+        b"GET * HTTP/1.1",
+        b"GET a HTTP/1.1",
+        b"CONNECT 127.0.0.1:22 HTTP/1.1",
+        b"GET http://user:pass@127.0.0.1:22/ HTTP/1.1",
+        b"PRI * HTTP/2.0",
+        b"GET / HTTP/9.9",
+        b"G\x01T / HTTP/1.1",
+        b"GET /\xff\xfe HTTP/1.1",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"",
+    ],
+)
+def test_an_absurd_request_line_gets_an_answer_or_the_end(site: Site, line: bytes) -> None:
+    head = line + b"\r\nHost: a\r\nX-User-ID: nobody-there\r\nConnection: close\r\n\r\n"
+
+    received = site.attack(lambda: exchange(site, head))
+
+    assert received == b"" or received.startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 404 ", b"HTTP/1.1 405 "))
+    assert b"Traceback" not in received and b"site-packages" not in received
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [b"X: " + b"a" * 100_000 + b"\r\n", b"".join(b"X-%d: a\r\n" % n for n in range(5_000)), b": a\r\n", b"X y: a\r\n"],
+)
+def test_a_head_that_is_too_much_is_refused(site: Site, headers: bytes) -> None:
+    received = site.attack(lambda: exchange(site, HEAD + headers + b"\r\n"))
+
+    assert received.startswith(b"HTTP/1.1 400 ")
+
+
+def test_a_thousand_pipelined_requests_are_answered_in_order(site: Site) -> None:
+    def request(n: int) -> bytes:
+        closing = b"Connection: close\r\n" if n == 999 else b""
+        return b"POST /echo HTTP/1.1\r\nHost: a\r\nX-User-ID: tenant\r\n%bContent-Length: 5\r\n\r\n[%03d]" % (
+            closing,
+            n,
+        )
+
+    received = site.attack(lambda: exchange(site, b"".join(map(request, range(1000)))))
+
+    positions = [received.find(b"[%03d]" % n) for n in range(1000)]
+    assert -1 not in positions and positions == sorted(positions)
+
+
+def test_ten_thousand_idle_connections_leave_room_for_others(site: Site) -> None:
+    """The test itself needs as many open files, and takes what it may have."""
+    wanted = min(10_000, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 200)
+    assert wanted > CONNECTIONS_MAX
+
+    def strike() -> None:
+        with ExitStack() as stack:
+            for number in range(wanted):
+                connection = stack.enter_context(connect(site))
+                if number % 2:
+                    connection.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nX-Us")
+            assert site.call("tenant", "sized?5").text == "xxxxx"
+            assert site.footprint().descriptors < CONNECTIONS_MAX + 500
+
+    site.attack(strike)
+
+
+def test_slow_bodies_hold_no_instance_and_make_room_for_others(site: Site) -> None:
+    def strike() -> None:
+        with ExitStack() as stack:
+            for _ in range(CONNECTIONS_MAX + 200):
+                connection = stack.enter_context(connect(site))
+                connection.sendall(HEAD + b"Content-Length: 60000\r\n\r\n")
+            for _ in range(3):
+                assert site.call("tenant", "sized?5").text == "xxxxx"
+                time.sleep(0.1)
+
+    site.attack(strike)
+
+
+def test_a_slow_body_that_a_worker_reads_ends_at_the_workers_limit(site: Site) -> None:
+    site.deploy("slow", wall_ms=700)
+
+    def strike() -> bytes:
+        with connect(site) as connection:
+            connection.sendall(HEAD.replace(b"tenant", b"slow").replace(b"/echo", b"/take_in"))
+            connection.sendall(b"Content-Length: 1000000\r\n\r\nx")
+            return connection.recv(65_536)
+
+    received = site.attack(strike)
+
+    assert received.startswith(b"HTTP/1.1 504 ")
+    assert b"limit.wall" in received
+
+
+def test_a_body_that_breaks_off_ends_its_request(site: Site) -> None:
+    def strike() -> bytes:
+        with connect(site) as connection:
+            connection.sendall(HEAD + b"Content-Length: 1000000\r\n\r\nhalf")
+            connection.shutdown(socket.SHUT_WR)
+            return received_until_end(connection)
+
+    assert not site.attack(strike).startswith(b"HTTP/1.1 200")
+
+
+def test_callers_that_never_read_hold_nothing_for_long(site: Site) -> None:
+    site.deploy("not-read", wall_ms=1_000)
+
+    def strike() -> None:
+        with ExitStack() as stack:
+            for _ in range(20):
+                connection = stack.enter_context(connect(site))
+                connection.sendall(b"GET /endless_body HTTP/1.1\r\nHost: a\r\nX-User-ID: not-read\r\n\r\n")
+            time.sleep(1.5)
+            assert site.call("not-read", "sized?5").text == "xxxxx"
+
+    site.attack(strike)
+
+    assert site.logged("not-read", "[limit.wall]")
+
+
+def test_callers_that_leave_in_the_middle_leave_nothing_behind(site: Site) -> None:
+    site.deploy("left", wall_ms=700)
+
+    def strike() -> None:
+        for _ in range(50):
+            with connect(site) as connection:
+                connection.sendall(b"GET /wait_for_nothing HTTP/1.1\r\nHost: a\r\nX-User-ID: left\r\n\r\n")
+        assert site.call("left", "sized?5").text == "xxxxx"
+
+    site.attack(strike)
