@@ -1,13 +1,12 @@
 """The server process: puts the parts together, listens, and takes them apart again in order.
 
-Two sockets: the tenants' port and the management API's, which only this machine can reach. SIGTERM or SIGINT ends the
-server gracefully; a second one at once.
+Two ports: the tenants' and the management API's, which only this machine can reach. `serve` is one process by itself;
+`runtime.supervisor` runs several, or one that is started again when it crashes, out of the same parts.
 """
 
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import os
 import resource
@@ -15,7 +14,6 @@ import signal
 import socket
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass, field
 
 from aiohttp import web
 
@@ -33,13 +31,15 @@ from runtime.dispatcher.operator import load_operator
 from runtime.dispatcher.resolver import USER_HEADER
 from runtime.engine.engine import Engine
 from runtime.engine.limits import LimitPolicy, Limits
+from runtime.engine.running import RunningTable
+from runtime.listening import Listening, Ready, until_stopped
 from runtime.registry import NamespaceExists, Registry, Retention, load_seal
 from runtime.settings import ServerSettings, SettingsError, prepare_data_directory
+from runtime.sockets import BACKLOG, bind
+from runtime.stopped import StoppedScripts, load_stops
 from runtime.telemetry.logs import Log, TenantLog, TenantLogLimits, open_log
 
 logger = logging.getLogger(__name__)
-
-BACKLOG = 1024
 
 DESCRIPTORS_MAX = 65_536
 """As many open files as are asked of the system; half of them may be connections of callers."""
@@ -51,61 +51,114 @@ ADMIN_LINGER_S = 2.0
 """How long the rest of a refused upload is taken in, so that the uploader gets to read why."""
 
 
-@dataclass(frozen=True)
-class Listening:
-    """Where a server that is ready listens, and the token of its management API."""
-
-    host: str
-    port: int
-    admin_host: str
-    admin_port: int
-    admin_token: str = field(repr=False)
-
-
-Ready = Callable[[Listening], Awaitable[None]]
-"""Runs when both ports answer, while the server serves. If it raises, the server ends and `serve` raises that."""
-
-
-def run(settings: ServerSettings, *, ready: Ready | None = None) -> None:
-    """`serve` on an event loop of its own: uvloop's where there is one."""
+def run_on_loop(main: Awaitable[None]) -> None:
+    """Runs it on an event loop of its own: uvloop's where there is one."""
     try:
         import uvloop
 
         loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = uvloop.new_event_loop
     except ImportError:
         loop_factory = None
+
+    async def run() -> None:
+        await main
+
     with asyncio.Runner(loop_factory=loop_factory) as runner:
-        runner.run(serve(settings, ready=ready))
+        runner.run(run())
+
+
+def run(settings: ServerSettings, *, ready: Ready | None = None) -> None:
+    """`serve` on an event loop of its own."""
+    run_on_loop(serve(settings, ready=ready))
 
 
 async def serve(settings: ServerSettings, *, ready: Ready | None = None) -> None:
-    """Serves until a signal ends it. Call it on the main thread's event loop.
+    """Serves, in this process alone, until a signal ends it. Call it on the main thread's event loop.
 
-    Raises `SettingsError` when the settings cannot be served (a port that is taken, a directory that cannot be used,
-    an operator's dispatcher that does not load), with a message that says what to do.
+    SIGTERM or SIGINT ends the server gracefully; a second one at once. Raises `SettingsError` when the settings cannot
+    be served (a port that is taken, a directory that cannot be used, an operator's dispatcher that does not load), with
+    a message that says what to do.
     """
     check_exposure(settings)
     stopping = _stop_on_signals()
     with (
-        _bind(settings.host, settings.port, "port") as tenants,
-        _bind(settings.admin_host, settings.admin_port, "admin_port") as admin,
+        bind(settings.host, settings.port, "port") as tenants,
+        bind(settings.admin_host, settings.admin_port, "admin_port") as admin,
     ):
         prepare_data_directory(settings)
         async with AsyncExitStack() as stack:
-            log = open_log(settings.log_format, settings.log_level, access=settings.access_log)
-            stack.callback(log.close)
-            token = await asyncio.to_thread(load_admin_token, settings)
-            await _start(stack, settings, log, token, tenants, admin)
+            stopped = StoppedScripts(await asyncio.to_thread(load_stops, settings.stops_path))
+            server = await open_server(stack, settings, RunningTable(), stopped)
+            await server.manage(admin)
+            await server.listen(tenants)
             listening = Listening(
                 host=settings.host,
                 port=tenants.getsockname()[1],
                 admin_host=settings.admin_host,
                 admin_port=admin.getsockname()[1],
-                admin_token=token,
+                admin_token=server.admin_token,
             )
             logger.info("listening", extra={"fields": {"port": listening.port, "admin_port": listening.admin_port}})
-            await _until_stopped(stopping, ready, listening)
+            await until_stopped(stopping, ready, listening)
             logger.info("stopping")
+
+
+class Server:
+    """The open parts of a server process. It listens on the sockets that it is given, from when on it is."""
+
+    def __init__(self, admin_token: str, http: HttpServer, management: web.AppRunner, grace_s: float) -> None:
+        self.admin_token = admin_token
+        self._http = http
+        self._management = management
+        self._grace_s = grace_s
+        self._listeners: dict[int, asyncio.Server] = {}
+        self._site: web.SockSite | None = None
+
+    async def listen(self, tenants: socket.socket) -> None:
+        """Takes tenants' traffic from a socket, which stays the caller's."""
+        loop = asyncio.get_running_loop()
+        # A listener closes its socket at the end.
+        listener = await loop.create_server(self._http, sock=tenants.dup(), backlog=BACKLOG)
+        self._listeners[tenants.fileno()] = listener
+
+    def stop_listening(self, tenants: socket.socket) -> None:
+        """Accepts no more from it. Connections that were accepted stay."""
+        listener = self._listeners.pop(tenants.fileno(), None)
+        if listener is not None:
+            listener.close()
+
+    async def manage(self, admin: socket.socket) -> None:
+        """Serves the management API."""
+        self._site = web.SockSite(self._management, admin.dup())
+        await self._site.start()
+
+    async def stop_accepting(self) -> None:
+        """Accepts no connection any more; those that there are stay."""
+        for listener in self._listeners.values():
+            listener.close()
+        self._listeners.clear()
+        if self._site is not None:
+            await self._site.stop()
+            self._site = None
+
+    async def drain(self) -> None:
+        """Stops accepting, and lets what runs finish within the grace period."""
+        await self.stop_accepting()
+        await self._http.drain(self._grace_s)
+
+
+async def open_server(
+    stack: AsyncExitStack, settings: ServerSettings, running: RunningTable, stopped: StoppedScripts
+) -> Server:
+    """Opens every part. The stack closes them in the opposite order, after what runs has been let finish.
+
+    `running` is told whose guest runs; what is `stopped` is not run. Raises as `serve` does.
+    """
+    check_exposure(settings)
+    log = open_log(settings.log_format, settings.log_level, access=settings.access_log)
+    stack.callback(log.close)
+    token = await asyncio.to_thread(load_admin_token, settings)
+    return await _start(stack, settings, log, token, running, stopped)
 
 
 def check_exposure(settings: ServerSettings) -> None:
@@ -148,10 +201,9 @@ async def _start(
     settings: ServerSettings,
     log: Log,
     token: str,
-    tenants: socket.socket,
-    admin: socket.socket,
-) -> None:
-    """Opens every part, the listeners last. The stack closes them in the opposite order."""
+    running: RunningTable,
+    stopped: StoppedScripts,
+) -> Server:
     policy = LimitPolicy.of(settings)
     registry = Registry(
         settings.registry_path,
@@ -168,7 +220,7 @@ async def _start(
     stack.push_async_callback(sql.close)
     resources = Resources(settings.resources_directory, sql)
     stack.push_async_callback(resources.close)
-    engine = Engine(interfaces.ALL, flush)
+    engine = Engine(interfaces.ALL, flush, running)
     stack.push_async_callback(engine.close)
     namespace = DispatchNamespace(
         settings.namespace,
@@ -178,6 +230,7 @@ async def _start(
         resources,
         lambda script, limits: TenantLog(log, script, _log_limits(limits)),
         policy=policy,
+        stopped=stopped,
     )
     stack.push_async_callback(namespace.close)
     operator = None
@@ -192,56 +245,20 @@ async def _start(
     )
     if operator is not None:
         stack.push_async_callback(operator.close)
-    await _listen_for_management(stack, settings, registry, artifacts, resources, token, policy, admin)
-    http = HttpServer(dispatcher.handle, min(settings.connections_max, raise_descriptor_limit() // 2))
-    stack.push_async_callback(http.drain, settings.shutdown_grace_s)
-    listener = await asyncio.get_running_loop().create_server(http, sock=tenants, backlog=BACKLOG)
-    stack.callback(listener.close)
-
-
-async def _listen_for_management(
-    stack: AsyncExitStack,
-    settings: ServerSettings,
-    registry: Registry,
-    artifacts: ArtifactStore,
-    resources: Resources,
-    token: str,
-    policy: LimitPolicy,
-    admin: socket.socket,
-) -> None:
     application = create_control_application(registry, artifacts, resources, token, settings, policy)
-    runner = web.AppRunner(
+    management = web.AppRunner(
         application,
         access_log=None,
         shutdown_timeout=settings.shutdown_grace_s,
         lingering_time=ADMIN_LINGER_S,
         keepalive_timeout=IDLE_S,
     )
-    await runner.setup()
-    stack.push_async_callback(runner.cleanup)
-    await web.SockSite(runner, admin).start()
-
-
-async def _until_stopped(stopping: asyncio.Event, ready: Ready | None, listening: Listening) -> None:
-    stopped = asyncio.create_task(stopping.wait())
-    if ready is None:
-        await stopped
-        return
-
-    async def call() -> None:
-        await ready(listening)
-
-    # The server answers while it runs: it may deploy to it.
-    announcing = asyncio.create_task(call())
-    await asyncio.wait((stopped, announcing), return_when=asyncio.FIRST_COMPLETED)
-    if not announcing.done():
-        announcing.cancel()
-        await asyncio.wait((announcing,))
-    elif announcing.exception() is None:
-        await stopped
-    stopped.cancel()
-    if not announcing.cancelled():
-        announcing.result()
+    await management.setup()
+    stack.push_async_callback(management.cleanup)
+    http = HttpServer(dispatcher.handle, min(settings.connections_max, raise_descriptor_limit() // 2))
+    server = Server(token, http, management, settings.shutdown_grace_s)
+    stack.push_async_callback(server.drain)
+    return server
 
 
 def _stop_on_signals() -> asyncio.Event:
@@ -256,29 +273,3 @@ def _stop_on_signals() -> asyncio.Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop, number)
     return stopping
-
-
-def _bind(host: str, port: int, setting: str) -> socket.socket:
-    """A bound socket that does not listen yet. Raises `SettingsError`."""
-    try:
-        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except OSError as error:
-        raise SettingsError(f"host: {host} is not an address of this machine: {error.strerror}") from None
-    # `localhost` has two addresses; one port number serves one of them.
-    family, kind, protocol, _, address = min(addresses, key=lambda found: found[0] != socket.AF_INET)
-    listening = socket.socket(family, kind, protocol)
-    try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.setblocking(False)
-        listening.bind(address)
-    except OSError as error:
-        listening.close()
-        option = setting.replace("_", "-")
-        reasons = {
-            errno.EADDRINUSE: f"{port} on {host} is taken by another program: stop it, or choose another port",
-            errno.EACCES: f"{port} may not be used by this user: choose a port above 1023",
-            errno.EADDRNOTAVAIL: f"{host} is not an address of this machine",
-        }
-        reason = reasons.get(error.errno or 0, f"{host}:{port} cannot be used: {error.strerror}")
-        raise SettingsError(f"{setting}: {reason} (--{option} or CLOISTER_{setting.upper()})") from None
-    return listening

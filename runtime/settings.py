@@ -28,6 +28,8 @@ NAME_RULE = "1 to 63 lower-case letters, digits, '-' and '_', beginning and endi
 
 MIB = 1024 * 1024
 
+PROCESSES_MAX = 64
+
 
 class SettingsError(ValueError):
     """A setting is not valid; the message names it and says what it may be."""
@@ -77,6 +79,12 @@ class ServerSettings:
     """What a worker gets whose deployment does not say (`cpu_ms=1000,isolation=request`); see `engine.limits`."""
     limits_max: Mapping[str, int | str] = field(default_factory=dict)
     """The most that a deployment may ask for; holds for what is deployed already, too."""
+    processes: int = 1
+    """How many server processes share the work; about one for each processor."""
+    crashes_max: int = 3
+    """A worker whose guest ran at so many crashes of server processes within ten minutes is stopped; 0: never."""
+    watchdog_s: float = 60.0
+    """A server process whose event loop does not turn for so long is killed and started again; 0: never."""
     shutdown_grace_s: float = 10.0
     """How long running requests may take after SIGTERM."""
     admin_token: str | None = field(default=None, repr=False)
@@ -105,6 +113,9 @@ class ServerSettings:
         _check(1024 <= self.upload_bytes_max <= 1024 * MIB, "upload_bytes_max", "1 KiB to 1 GiB, in bytes")
         _check(self.request_body_bytes_max >= 0, "request_body_bytes_max", "a number of bytes")
         _check(10 <= self.connections_max <= 1_000_000, "connections_max", "10 to 1000000")
+        _check(1 <= self.processes <= PROCESSES_MAX, "processes", f"1 to {PROCESSES_MAX}")
+        _check(0 <= self.crashes_max <= 1000, "crashes_max", "0 (never stop a worker) to 1000")
+        _check(self.watchdog_s == 0 or 1 <= self.watchdog_s <= 3600, "watchdog_s", "0 (off), or 1 to 3600 seconds")
         _check(0 <= self.shutdown_grace_s <= 3600, "shutdown_grace_s", "0 to 3600 seconds")
         token_ok = self.admin_token is None or _is_token(self.admin_token)
         _check(token_ok, "admin_token", "16 to 512 printable ASCII characters without spaces")
@@ -178,6 +189,11 @@ class ServerSettings:
     def resources_directory(self) -> Path:
         """The tenants' KV namespaces, buckets and databases."""
         return self.data / "resources"
+
+    @property
+    def stops_path(self) -> Path:
+        """Which workers have been stopped since they crashed server processes."""
+        return self.data / "stopped.json"
 
     @property
     def uploads_directory(self) -> Path:

@@ -11,6 +11,7 @@ import click
 from runtime.cli.errors import CommandError, ExitCode, show
 from runtime.cli.terminal import live_terminal
 from runtime.settings import SettingsError
+from runtime.supervisor.errors import ProcessFailed
 
 _COMMANDS = {
     "serve": "runtime.cli.serve",
@@ -51,6 +52,9 @@ def main() -> None:
     except SettingsError as error:
         show(CommandError("A setting is not right.", str(error)))
         sys.exit(ExitCode.USAGE)
+    except ProcessFailed as error:
+        show(CommandError("The server has failed.", str(error)))
+        sys.exit(ExitCode.FAILED)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)

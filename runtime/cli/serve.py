@@ -14,10 +14,10 @@ from runtime.cli.deployment import deploy_if_changed
 from runtime.cli.errors import CommandError, ExitCode
 from runtime.cli.source import build_directory, configured_name, describe, say_notes
 from runtime.cli.terminal import step
-from runtime.settings import ServerSettings, read_settings
+from runtime.settings import PROCESSES_MAX, ServerSettings, read_settings
 
 if TYPE_CHECKING:
-    from runtime.server import Listening
+    from runtime.listening import Listening
 
 
 @click.command()
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     help="Your dispatch code, a folder or a file. Without it requests go to the tenant's fetch.",
 )
 @click.option("--namespace", help="The dispatch namespace to serve.  [default: production]")
+@click.option("--processes", type=click.IntRange(1, PROCESSES_MAX), help="Server processes.  [default: 1]")
 @click.option("--trust-header", is_flag=True, default=None, help="Trust X-User-ID although strangers can connect.")
 @click.option(
     "--deploy",
@@ -49,6 +50,7 @@ def serve(
     data: Path | None,
     dispatcher: Path | None,
     namespace: str | None,
+    processes: int | None,
     trust_header: bool | None,
     directories: tuple[Path, ...],
 ) -> None:
@@ -65,15 +67,16 @@ def serve(
         data=data,
         dispatcher=dispatcher,
         namespace=namespace,
+        processes=processes,
         trust_header=trust_header,
     )
-    from runtime import server
+    from runtime.supervisor import supervisor
 
     async def ready(listening: Listening) -> None:
         names = await asyncio.to_thread(_deploy_all, listening, settings, directories)
         _announce(listening, settings, names, time.monotonic() - started)
 
-    server.run(settings, ready=ready)
+    supervisor.run(settings, ready=ready)
 
 
 def _deploy_all(listening: Listening, settings: ServerSettings, directories: tuple[Path, ...]) -> list[str]:

@@ -19,10 +19,11 @@ from runtime.artifacts import ArtifactStore
 from runtime.dispatcher.errors import WorkerNotFound
 from runtime.dispatcher.stub import Stub
 from runtime.engine.engine import Engine
-from runtime.engine.errors import EngineError, WorkerUnavailable
+from runtime.engine.errors import EngineError, WorkerStopped, WorkerUnavailable
 from runtime.engine.limits import LimitPolicy, Limits
 from runtime.engine.pool import Answer, WorkerPool
 from runtime.registry import Registry, Version
+from runtime.stopped import StoppedScripts
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +63,7 @@ class DispatchNamespace:
         log: Callable[[str, Limits], TenantLogger],
         *,
         policy: LimitPolicy | None = None,
+        stopped: StoppedScripts | None = None,
         pools_max: int = POOLS_MAX,
     ) -> None:
         self.name = name
@@ -77,6 +79,8 @@ class DispatchNamespace:
         self._closing: set[asyncio.Task[None]] = set()
         self._clock = 0
         self._closed = False
+        self._stopped = stopped or StoppedScripts()
+        self._stopped.subscribe(self._retire_stopped)
         registry.subscribe(self._changed)
 
     def get(self, name: str, args: object = None, options: object = None) -> Stub:
@@ -155,6 +159,8 @@ class DispatchNamespace:
             if self._closed:
                 raise WorkerUnavailable("The server is shutting down.")
             version = self._version(script, headers, request_id)
+            if self._stopped.find(version.id) is not None:
+                raise WorkerStopped
             opening = self._opening.get(version.id)
             if opening is None:
                 opening = self._opening[version.id] = asyncio.create_task(self._open_version(version))
@@ -185,7 +191,9 @@ class DispatchNamespace:
         scope = self._resources.scope(current.tenant, current.bindings)
         tenant = f"{version.namespace}/{version.script}"
         limits = self._policy.clamp(version.limits)
-        pool = WorkerPool(self._engine, component, scope, limits, self._log(script, limits), tenant)
+        tenant_log = self._log(script, limits)
+        label = f"{tenant}/{version.id}"
+        pool = WorkerPool(self._engine, component, scope, limits, tenant_log, tenant, label)
         self._entries[version.id] = _Entry(current, pool)
         self._evict()
 
@@ -194,6 +202,11 @@ class DispatchNamespace:
         found = self._registry.script(self.name, version.script)
         shares = found.deployment.shares if found else ()
         return next((share.version for share in shares if share.version.id == version.id), None)
+
+    def _retire_stopped(self) -> None:
+        for entry in list(self._entries.values()):
+            if self._stopped.find(entry.version.id) is not None:
+                self._retire(entry)
 
     def _replaced(self, entry: _Entry) -> bool:
         """Whether a call that was still waiting when its pool was closed is to be made on another pool."""

@@ -23,6 +23,7 @@ from runtime.engine.errors import WallTimeExceeded
 from runtime.engine.instance import Instance
 from runtime.engine.linking import build_linker
 from runtime.engine.native import Linker, NativeComponent, NativeEngine, NativeModule
+from runtime.engine.running import RunningTable
 from runtime.engine.turns import Turns
 
 if TYPE_CHECKING:
@@ -97,12 +98,19 @@ class Engine:
     """Make one in each server process, on its event loop."""
 
     def __init__(
-        self, interfaces: Sequence[Interface], flush: Callable[[GuestContext], None] = lambda _context: None
+        self,
+        interfaces: Sequence[Interface],
+        flush: Callable[[GuestContext], None] = lambda _context: None,
+        running: RunningTable | None = None,
     ) -> None:
-        """`interfaces`: all that a component may import. `flush` is called at the end of every call."""
+        """`interfaces`: all that a component may import. `flush` is called at the end of every call. `running` is told
+        whose guest runs."""
         self.loop = asyncio.get_running_loop()
         self.native = NativeEngine(configuration())
         self.flush = flush
+        self.table = running or RunningTable()
+        self.running = self.table.running
+        """Its first word is the label number of the guest that runs."""
         self.instances: dict[int, Instance] = {}
         """Live instances by their store's context: how a host function finds its caller."""
         self.now = self.loop.time()
@@ -162,6 +170,7 @@ class Engine:
 
     def _watchdog(self) -> None:
         now = self.now = self.loop.time()
+        self.table.beat()
         self._cpu_mark_ns = thread_time_ns()
         for invocation, deadline in list(self.invocations.items()):
             if deadline <= now:

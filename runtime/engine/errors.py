@@ -15,6 +15,7 @@
     |   +-- TooBusy           every instance is taken and the queue is full
     |   +-- TooManyRequests   more in a second than the tenant may have
     +-- WorkerUnavailable     the worker cannot be started
+    |   +-- WorkerStopped     it has crashed the server too often
     +-- HostFault             our own fault; the cause is in the operator's log
 
 Each has a stable `code`, an HTTP `status`, and a `message` that is safe to show to any caller.
@@ -133,6 +134,13 @@ class TooManyRequests(LimitExceeded):
 class WorkerUnavailable(EngineError):
     code = "unavailable"
     status = 503
+
+
+class WorkerStopped(WorkerUnavailable):
+    code = "stopped"
+
+    def __init__(self) -> None:
+        super().__init__("This worker has been stopped, since it crashed the server again and again.")
 
 
 class HostFault(EngineError):

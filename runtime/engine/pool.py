@@ -173,7 +173,10 @@ class Invocation:
 
 
 class WorkerPool:
-    """Calls of one worker version. `tenant` is what time-slices are shared among; one object for each tenant."""
+    """Calls of one worker version. `tenant` is what time-slices are shared among; one object for each tenant.
+
+    `label` is what the table of who runs says while a guest of this version does.
+    """
 
     def __init__(
         self,
@@ -183,11 +186,13 @@ class WorkerPool:
         limits: Limits,
         log: TenantLog,
         tenant: object = None,
+        label: str = "",
     ) -> None:
         self.engine = engine
         self.limits = limits
         self.log = log
         self.tenant = self if tenant is None else tenant
+        self._label = engine.table.add(label)
         self._component = component
         self._scope = scope
         self._idle: list[Instance] = []
@@ -239,6 +244,8 @@ class WorkerPool:
         for instance in list(self._idle):
             self.discard_idle(instance)
         await self._empty.wait()
+        self.engine.table.remove(self._label)
+        self._label = 0
 
     def release(self, instance: Instance) -> None:
         """Takes an instance back after a call."""
@@ -367,6 +374,7 @@ class WorkerPool:
         invocation.cold = True
         instance = Instance(self.engine, self._component, self._scope, self.limits, self.log)
         instance.tenant = self.tenant
+        instance.label = self._label
         instance.request_id = invocation.request_id
         started: asyncio.Future[EngineError | None] = self.engine.loop.create_future()
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
 import secrets
 import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,26 +95,70 @@ class Server:
     def delete(self, name: str) -> Reply:
         return self.control("DELETE", f"{SCRIPTS}/{name}")
 
+    @property
+    def processes(self) -> list[int]:
+        """The process ids of the server processes, if it was started `supervised`."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+        return [int(pid) for pid in children.split()]
+
+    def serving(self, connection: socket.socket) -> int:
+        """The id of the server process that has accepted a connection."""
+        ours, theirs = connection.getsockname()[1], connection.getpeername()[1]
+        inode = _inode(theirs, ours)
+        for pid in self.processes:
+            for link in Path(f"/proc/{pid}/fd").iterdir():
+                with contextlib.suppress(FileNotFoundError):
+                    if os.readlink(link) == f"socket:[{inode}]":
+                        return pid
+        raise AssertionError("no server process has this connection")
+
+    def logged(self, message: str) -> list[dict[str, Any]]:
+        """The entries of the log with this message."""
+        lines = [line for line in self.log.read_text(errors="replace").splitlines() if line.startswith("{")]
+        return [entry for line in lines if (entry := json.loads(line)).get("message") == message]
+
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Sends a signal and waits for the end; the exit code."""
         self.process.send_signal(number)
         return self.process.wait(STOP_S)
 
 
+def wait_until(holds: Callable[[], object], what: str, seconds: float = 60) -> None:
+    """Returns when it holds. Raises AssertionError if it never does."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.01)
+
+
+def _inode(local_port: int, remote_port: int) -> str:
+    """Of the loopback connection's socket with these ports, seen from the side of `local_port`."""
+    wanted = (f"0100007F:{local_port:04X}", f"0100007F:{remote_port:04X}")
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        fields = line.split()
+        if (fields[1], fields[2]) == wanted:
+            return fields[9]
+    raise AssertionError("there is no such connection")
+
+
+ALONE = "from runtime import server, settings; server.run(settings.read_settings())"
+SUPERVISED = (
+    "from runtime import settings; from runtime.supervisor import supervisor; supervisor.run(settings.read_settings())"
+)
+
+
 @contextmanager
-def start(data: Path, **settings: object) -> Iterator[Server]:
-    """Starts a server on free ports with its data in `data`; ends it if it still runs."""
+def start(data: Path, *, supervised: bool = False, under: Sequence[str] = (), **settings: object) -> Iterator[Server]:
+    """Starts a server on free ports with its data in `data`; ends it if it still runs.
+
+    It is one process alone, or, `supervised`, a supervisor with server processes as `cloister serve` makes them.
+    `under` is a command to run it under.
+    """
     environment = {name: value for name, value in os.environ.items() if not name.startswith("CLOISTER_")}
     values = {"data": data, "port": 0, "admin_port": 0, "admin_token": TOKEN, "log_format": "json"} | settings
     environment |= {f"CLOISTER_{name.upper()}": str(value) for name, value in values.items()}
     log = data.with_name(f"{data.name}-{secrets.token_hex(4)}.log")
-    command = [
-        sys.executable,
-        "-W",
-        "error",
-        "-c",
-        "from runtime import server, settings; server.run(settings.read_settings())",
-    ]
+    command = [*under, sys.executable, "-W", "error", "-c", SUPERVISED if supervised else ALONE]
     with log.open("wb") as output:
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=output)
     try:
