@@ -1,18 +1,16 @@
 """Which script versions have been stopped since they crashed server processes, for every room of the runtime to know.
 
-The supervisor decides and keeps the record; a server process holds a copy that it is sent. A stop concerns one version:
-another one that is deployed runs. This module imports no other room.
+The supervisor decides and keeps the record; a server process holds a copy that X
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
-import secrets
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import msgspec
+
+from runtime.private_files import replace
 
 STOPS_KEPT = 1000
 """Of more the oldest are forgotten."""
@@ -78,20 +76,4 @@ def load_stops(path: Path) -> tuple[StoppedScript, ...]:
 
 def save_stops(path: Path, stops: Iterable[StoppedScript]) -> None:
     """Keeps the newest stops; they are on disk when this returns. Raises `OSError`."""
-    draft = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        with open(descriptor, "wb") as file:
-            file.write(msgspec.json.encode(list(stops)[-STOPS_KEPT:]))
-            file.flush()
-            os.fsync(descriptor)
-        draft.rename(path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            draft.unlink()
-        raise
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    replace(path, msgspec.json.encode(list(stops)[-STOPS_KEPT:]))
