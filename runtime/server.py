@@ -99,8 +99,13 @@ async def serve(settings: ServerSettings, *, ready: Ready | None = None) -> None
                 admin_token=server.admin_token,
             )
             logger.info("listening", extra={"fields": {"port": listening.port, "admin_port": listening.admin_port}})
-            await until_stopped(stopping, ready, listening)
-            logger.info("stopping")
+            try:
+                await until_stopped(stopping, ready, listening)
+            finally:
+                logger.info("stopping")
+                await server.stop_accepting()
+                tenants.close()
+                admin.close()
 
 
 class Server:

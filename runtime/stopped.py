@@ -1,6 +1,7 @@
 """Which script versions have been stopped since they crashed server processes, for every room of the runtime to know.
 
-The supervisor decides and keeps the record; a server process holds a copy that X
+The supervisor decides and keeps the record; a server process holds a copy that it is sent. A stop concerns one version:
+another one that is deployed runs.
 """
 
 from __future__ import annotations
