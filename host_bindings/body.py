@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 
+from host_bindings.cached import read_cached
 from host_bindings.contract import Failure
 
 CHUNK_BYTES = 256 * 1024
@@ -102,7 +103,10 @@ class FileBody(Body):
         if self.descriptor < 0:
             raise Failure("Error", "The body has been closed.")
         size = min(limit, self._left)
-        piece = await asyncio.get_running_loop().run_in_executor(None, os.pread, self.descriptor, size, self.offset)
+        try:
+            piece = read_cached(self.descriptor, size, self.offset)
+        except BlockingIOError:
+            piece = await asyncio.get_running_loop().run_in_executor(None, os.pread, self.descriptor, size, self.offset)
         if not piece:
             raise Failure("Error", "The object's bytes are damaged: the file is shorter than it should be.")
         self.offset += len(piece)

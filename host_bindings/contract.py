@@ -157,6 +157,10 @@ class HostFunction:
     loop goes on. It runs on the event loop and must not block it. It raises `Failure` where the result type has an
     error side. Anything else that it raises ends the call with an internal error and spends the instance.
 
+    With `prompt` a coroutine is run up to its first wait before the guest is suspended: one that does not wait answers
+    at once. Up to there it runs outside of any asyncio task of its own, so it must use nothing that asks for the
+    current one (`asyncio.timeout`).
+
     `name` is as in the component: "get", "[method]body.read", "[static]…", "[constructor]…".
     """
 
@@ -165,6 +169,7 @@ class HostFunction:
     result: Type | None
     implementation: Callable[..., Any | Awaitable[Any]]
     may_wait: bool = False
+    prompt: bool = False
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ _RESULT = ResultOf(String, FAILURE)
 INTERFACE = Interface(
     "cloister:worker/d1@0.1.0",
     functions=(
-        HostFunction("query", (String, String), _RESULT, query, may_wait=True),
-        HostFunction("exec", (String, String), _RESULT, exec, may_wait=True),
+        HostFunction("query", (String, String), _RESULT, query, may_wait=True, prompt=True),
+        HostFunction("exec", (String, String), _RESULT, exec, may_wait=True, prompt=True),
     ),
 )

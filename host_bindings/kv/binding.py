@@ -282,10 +282,12 @@ def _bulk_value(entry: Entry | None, kind: str, with_metadata: bool) -> object:
 INTERFACE = Interface(
     "cloister:worker/kv@0.1.0",
     functions=(
-        HostFunction("get", (String, String, String), ResultOf(OptionOf(ENTRY), FAILURE), get, may_wait=True),
+        HostFunction(
+            "get", (String, String, String), ResultOf(OptionOf(ENTRY), FAILURE), get, may_wait=True, prompt=True
+        ),
         HostFunction("get-many", (String, ListOf(String), String), ResultOf(String, FAILURE), get_many, may_wait=True),
         HostFunction("put", (String, String, PAYLOAD, String), ResultOf(None, FAILURE), put, may_wait=True),
-        HostFunction("delete", (String, String), ResultOf(None, FAILURE), delete, may_wait=True),
-        HostFunction("list", (String, String), ResultOf(String, FAILURE), list_keys, may_wait=True),
+        HostFunction("delete", (String, String), ResultOf(None, FAILURE), delete, may_wait=True, prompt=True),
+        HostFunction("list", (String, String), ResultOf(String, FAILURE), list_keys, may_wait=True, prompt=True),
     ),
 )

@@ -16,6 +16,7 @@ import apsw
 
 from host_bindings.storage.connection import rows, snapshot
 from host_bindings.storage.database import Database
+from host_bindings.storage.immediate import NotNow
 from host_bindings.storage.keys import after_key, after_prefix, decode_cursor, encode_cursor
 
 INLINE_BYTES_MAX = 256
@@ -45,15 +46,16 @@ _SCHEMA = """
 """
 _SCHEMA_VERSION = 1
 
+SHORT_LISTING_KEYS = 64
+"""What is listed on the event loop; a longer listing is a thread's."""
+
 _GET = """
-    SELECT coalesce(entries.value, large_values.value), metadata, expiration
-    FROM entries LEFT JOIN large_values ON large_values.id = entries.large
-    WHERE key = ? AND (expiration IS NULL OR expiration > ?)
+    SELECT coalesce(value, (SELECT value FROM large_values WHERE id = large)), metadata, expiration
+    FROM entries WHERE key = ? AND (expiration IS NULL OR expiration > ?)
 """
 _SIZE = """
-    SELECT length(coalesce(entries.value, large_values.value))
-    FROM entries LEFT JOIN large_values ON large_values.id = entries.large
-    WHERE key = ? AND (expiration IS NULL OR expiration > ?)
+    SELECT coalesce(length(value), (SELECT length(value) FROM large_values WHERE id = large))
+    FROM entries WHERE key = ? AND (expiration IS NULL OR expiration > ?)
 """
 _PUT = """
     INSERT INTO entries (key, expiration, metadata, value, large) VALUES (?, ?, ?, ?, ?)
@@ -110,7 +112,8 @@ class KVNamespace:
 
     async def get(self, key: str) -> Entry | None:
         now = self._now()
-        return await self._database.read(partial(_get, key.encode(), now))
+        find = partial(_get, key.encode(), now)
+        return await self._database.read(find, at_once=find)
 
     async def get_many(self, keys: Sequence[str], *, bytes_max: int) -> dict[str, Entry | None]:
         """The entries of all keys at one moment. Raises `TooMuch` if the values are larger than `bytes_max` bytes."""
@@ -134,7 +137,10 @@ class KVNamespace:
         """The first `limit` keys with the prefix, in the order of their bytes, after those that `cursor` stands for."""
         now = self._now()
         start = decode_cursor(cursor) if cursor else b""
-        return await self._database.read(partial(_list, prefix.encode(), start, limit, now))
+        place = (prefix.encode(), start)
+        return await self._database.read(
+            partial(_list, *place, limit, now), at_once=partial(_list_short, *place, limit, now)
+        )
 
     async def close(self) -> None:
         """Waits for what is under way. Later operations raise `StorageFailure`."""
@@ -204,3 +210,11 @@ def _list(prefix: bytes, start: bytes, limit: int, now: int, connection: apsw.Co
     found = rows(connection, sql, (*bounds, now, limit + 1))
     keys = [ListedKey(str(key, "utf-8"), expiration, metadata) for key, expiration, metadata in found[:limit]]
     return Listing(keys, encode_cursor(after_key(found[limit - 1][0]) if len(found) > limit else None))
+
+
+def _list_short(prefix: bytes, start: bytes, limit: int, now: int, connection: apsw.Connection) -> Listing:
+    """Raises `NotNow` if there is more than fits in a short listing."""
+    listing = _list(prefix, start, min(limit, SHORT_LISTING_KEYS), now, connection)
+    if listing.cursor is not None and limit > SHORT_LISTING_KEYS:
+        raise NotNow
+    return listing

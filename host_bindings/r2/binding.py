@@ -230,11 +230,11 @@ _NOTHING = ResultOf(None, FAILURE)
 INTERFACE = Interface(
     "cloister:worker/r2@0.1.0",
     functions=(
-        HostFunction("head", _KEY, _OPTIONAL_TEXT, head, may_wait=True),
-        HostFunction("get", (*_KEY, String), ResultOf(OptionOf(OBJECT), FAILURE), get, may_wait=True),
+        HostFunction("head", _KEY, _OPTIONAL_TEXT, head, may_wait=True, prompt=True),
+        HostFunction("get", (*_KEY, String), ResultOf(OptionOf(OBJECT), FAILURE), get, may_wait=True, prompt=True),
         HostFunction("put", (*_KEY, PAYLOAD, String), _OPTIONAL_TEXT, put, may_wait=True),
-        HostFunction("delete", (String, ListOf(String)), _NOTHING, delete, may_wait=True),
-        HostFunction("list", (String, String), _TEXT, list_objects, may_wait=True),
+        HostFunction("delete", (String, ListOf(String)), _NOTHING, delete, may_wait=True, prompt=True),
+        HostFunction("list", (String, String), _TEXT, list_objects, may_wait=True, prompt=True),
         HostFunction("create-multipart-upload", (*_KEY, String), _TEXT, create_multipart_upload, may_wait=True),
         HostFunction("upload-part", (*_KEY, String, S32, PAYLOAD), _TEXT, upload_part, may_wait=True),
         HostFunction(

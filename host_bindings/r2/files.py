@@ -15,6 +15,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from host_bindings.cached import open_cached
 from host_bindings.storage.directories import make_directory, sync_directory
 
 _COPY_BYTES = 16 * 1024 * 1024
@@ -53,6 +54,10 @@ class ObjectFiles:
     def open(self, name: str) -> int:
         """A descriptor for reading. Raises `FileNotFoundError`."""
         return os.open(self.path(name), os.O_RDONLY | os.O_CLOEXEC)
+
+    def open_cached(self, name: str) -> int:
+        """The same without waiting. Raises `BlockingIOError` if it would have to."""
+        return open_cached(os.fsencode(self.path(name)))
 
     def remove(self, names: Sequence[str]) -> None:
         """Removes files that no metadata names any more. Who has one open can go on reading it."""

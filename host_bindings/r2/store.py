@@ -21,7 +21,8 @@ from typing import NamedTuple, TypeVar
 
 import apsw
 
-from host_bindings.body import Body, FileBody, Payload
+from host_bindings.body import Body, BytesBody, FileBody, Payload
+from host_bindings.cached import read_cached
 from host_bindings.r2 import metadata, uploads
 from host_bindings.r2.errors import bad_digest
 from host_bindings.r2.files import IncomingFile, Leftover, ObjectFiles
@@ -33,6 +34,7 @@ from host_bindings.storage import threads
 from host_bindings.storage.connection import snapshot
 from host_bindings.storage.database import Database
 from host_bindings.storage.failures import StorageFailure, broken, closed, from_error
+from host_bindings.storage.immediate import NotNow
 from host_bindings.storage.keys import after_key, decode_cursor, encode_cursor
 
 T = TypeVar("T")
@@ -49,6 +51,12 @@ _SWEEP_SECONDS = 10.0
 
 _OPEN_TRIES = 5
 
+SMALL_BYTES = 64 * 1024
+"""What is read in one go with its metadata."""
+
+SHORT_LISTING_OBJECTS = 64
+"""What is listed on the event loop; a longer listing is a thread's."""
+
 _LOG = logging.getLogger("cloister.storage")
 
 
@@ -57,7 +65,7 @@ class Read(NamedTuple):
 
     object: StoredObject
     range: tuple[int, int]
-    body: FileBody | None
+    body: Body | None
 
 
 class Page(NamedTuple):
@@ -97,14 +105,21 @@ class Bucket:
 
     async def head(self, key: str) -> StoredObject | None:
         self._start()
-        return await self._database.read(lambda connection: metadata.find(connection, key))
+
+        def find(connection: apsw.Connection) -> StoredObject | None:
+            return metadata.find(connection, key)
+
+        return await self._database.read(find, at_once=find)
 
     async def get(self, key: str, *, conditions: Conditions | None = None, range: Range | None = None) -> Read | None:
         """The object with the bytes of `range`, or of all. The caller closes the body."""
         self._start()
         for _ in _tries():
             try:
-                return await self._database.read(partial(self._open, key, conditions, range))
+                return await self._database.read(
+                    partial(self._open, key, conditions, range, self._files.open, os.pread),
+                    at_once=partial(self._open, key, conditions, range, self._files.open_cached, read_cached),
+                )
             except FileNotFoundError:
                 # Replaced after its metadata was read: the next look finds the new object.
                 continue
@@ -115,7 +130,13 @@ class Bucket:
         raise StorageFailure("The object's bytes are missing.", 500)
 
     def _open(
-        self, key: str, conditions: Conditions | None, range: Range | None, connection: apsw.Connection
+        self,
+        key: str,
+        conditions: Conditions | None,
+        range: Range | None,
+        open_file: Callable[[str], int],
+        read_file: Callable[[int, int, int], bytes],
+        connection: apsw.Connection,
     ) -> Read | None:
         found = metadata.find(connection, key)
         if found is None:
@@ -123,12 +144,21 @@ class Bucket:
         if conditions is not None and not conditions.hold(found):
             return Read(found, (0, found.size), None)
         offset, length = range.resolve(found.size) if range is not None else (0, found.size)
-        body = FileBody(self._files.open(found.file), offset, length)
-        if os.fstat(body.descriptor).st_size != found.size:
+        body = FileBody(open_file(found.file), offset, length)
+        try:
+            if os.fstat(body.descriptor).st_size != found.size:
+                _LOG.error("the file %s does not have the length of its object", self._files.path(found.file))
+                raise StorageFailure("The object's bytes are damaged.", 500)
+            if length > SMALL_BYTES:
+                return Read(found, (offset, length), body)
+            content = read_file(body.descriptor, length, offset) if length else b""
+        except BaseException:
             body.close()
-            _LOG.error("the file %s does not have the length of its object", self._files.path(found.file))
-            raise StorageFailure("The object's bytes are damaged.", 500)
-        return Read(found, (offset, length), body)
+            raise
+        if len(content) != length:
+            return Read(found, (offset, length), body)
+        body.close()
+        return Read(found, (offset, length), BytesBody(content))
 
     async def list(
         self,
@@ -149,11 +179,17 @@ class Bucket:
         if start_after is not None:
             start = max(start, after_key(start_after.encode()))
 
-        def operation(connection: apsw.Connection) -> metadata.Found:
+        def find(limit: int, connection: apsw.Connection) -> metadata.Found:
             with snapshot(connection):
                 return metadata.list_objects(connection, prefix, delimiter, start, limit, include)
 
-        found = await self._database.read(operation)
+        def find_few(connection: apsw.Connection) -> metadata.Found:
+            found = find(min(limit, SHORT_LISTING_OBJECTS), connection)
+            if found.next_start is not None and limit > SHORT_LISTING_OBJECTS:
+                raise NotNow
+            return found
+
+        found = await self._database.read(partial(find, limit), at_once=find_few)
         return Page(found.objects, found.prefixes, encode_cursor(found.next_start))
 
     # Writing

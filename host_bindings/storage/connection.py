@@ -16,6 +16,7 @@ from host_bindings.storage.directories import make_directory
 BUSY_SECONDS = 10.0
 """How long to wait for another process' transaction. They last milliseconds."""
 
+_FLAGS = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_NOMUTEX
 _CACHE_KIB = 1024
 _WAL_KEPT_BYTES = 8 * 1024 * 1024
 
@@ -23,7 +24,9 @@ Prepare = Callable[[apsw.Connection], None]
 """Brings the schema up to date, within a transaction that has the write lock."""
 
 
-def open_connection(path: Path, prepare: Prepare, version: int, *, read_only: bool) -> apsw.Connection:
+def open_connection(
+    path: Path, prepare: Prepare, version: int, *, read_only: bool, vfs: str | None = None
+) -> apsw.Connection:
     """A connection to the file, which is made if it is missing, with the schema's `version` prepared.
 
     Raises `apsw.Error` and `OSError`.
@@ -31,7 +34,7 @@ def open_connection(path: Path, prepare: Prepare, version: int, *, read_only: bo
     make_directory(path.parent)
     # SQLite gives its -wal and -shm files the mode of the file itself.
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_NOMUTEX)
+    connection = apsw.Connection(str(path), flags=_FLAGS, vfs=vfs)
     try:
         connection.set_busy_handler(_wait)
         connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)

@@ -78,13 +78,19 @@ class Threads:
         self._work_off()
 
     def _work_off(self) -> None:
+        ends = 0
         while True:
             try:
                 job = self._jobs.get_nowait()
             except Empty:
-                return
-            if job is not None:
+                break
+            if job is None:
+                ends += 1
+            else:
                 job()
+        # Threads that are still to be ended wait for these.
+        for _ in range(ends):
+            self._jobs.put(None)
 
     def _grow(self) -> None:
         with self._lock:

@@ -6,7 +6,9 @@ through `_callback`: it catches everything, keeps it on the instance that called
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import types
+from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from host_bindings.contract import Err, Failure, HostFunction, Interface, LimitReached, ResultOf
@@ -74,11 +76,43 @@ def _failed(failure: Failure) -> Err:
     return Err((failure.name, failure.message))
 
 
+def _begun(coroutine: Any) -> tuple[Coroutine[Any, Any, Any] | None, Any]:
+    """Runs a coroutine up to its first wait: what is left of it, or None and its result. Raises what it raises."""
+    try:
+        waited = coroutine.send(None)
+    except StopIteration as done:
+        return None, done.value
+    return _rest(coroutine, waited), None
+
+
+async def _rest(coroutine: Coroutine[Any, Any, Any], waited: object) -> Any:
+    return await _resumed(coroutine, waited)
+
+
+@types.coroutine
+def _resumed(coroutine: Coroutine[Any, Any, Any], waited: object) -> Generator[Any, Any, Any]:
+    """A coroutine that waits for `waited`, as an awaitable for the task that goes on with it."""
+    while True:
+        try:
+            sent = yield waited
+        except GeneratorExit:
+            coroutine.close()
+            raise
+        except BaseException as error:
+            go_on = partial(coroutine.throw, error)
+        else:
+            go_on = partial(coroutine.send, sent)
+        try:
+            waited = go_on()
+        except StopIteration as done:
+            return done.value
+
+
 def _callback(function: HostFunction, instances: Instances, counted: bool) -> native.HostCallback:
     """The function as wasm calls it: True when it has answered, None when it will, False to end the call."""
     read = _argument_reader(function)
     write, has_error = _result_writer(function)
-    implementation, may_wait = function.implementation, function.may_wait
+    implementation, may_wait, prompt = function.implementation, function.may_wait, function.prompt
 
     def callback(context: int, arguments: int, count: int, results: int) -> bool | None:
         instance = instances[context]
@@ -88,8 +122,10 @@ def _callback(function: HostFunction, instances: Instances, counted: bool) -> na
             try:
                 value = implementation(instance.guest, *read(instance, arguments, count))
                 if may_wait and hasattr(value, "__await__"):
-                    instance.wait(value, write, results, has_error)
-                    return None
+                    waiting, value = _begun(value) if prompt else (value, None)
+                    if waiting is not None:
+                        instance.wait(waiting, write, results, has_error)
+                        return None
             except Failure as failure:
                 if not has_error:
                     raise

@@ -15,8 +15,9 @@ import pytest
 
 from host_bindings.storage import threads
 from host_bindings.storage.connection import open_connection, rows
-from host_bindings.storage.database import PENDING_MAX, Database
+from host_bindings.storage.database import Database
 from host_bindings.storage.failures import StorageFailure
+from host_bindings.storage.lanes import PENDING_MAX
 from tests.host_bindings.storage.faults import files_no_longer_than
 
 VERSION = 1

@@ -18,11 +18,13 @@ from runtime.engine.limits import Limits
 from runtime.engine.pool import WorkerPool
 
 
-def with_bindings_function(implementation: Callable[..., object], *, may_wait: bool) -> tuple[Interface, ...]:
+def with_bindings_function(
+    implementation: Callable[..., object], *, may_wait: bool, prompt: bool = False
+) -> tuple[Interface, ...]:
     """The contract with another implementation of `environment.bindings`, which the raw worker calls."""
 
     def changed(function: HostFunction) -> HostFunction:
-        return replace(function, implementation=implementation, may_wait=may_wait)
+        return replace(function, implementation=implementation, may_wait=may_wait, prompt=prompt)
 
     return tuple(
         replace(interface, functions=tuple(map(changed, interface.functions)))
@@ -78,13 +80,14 @@ def test_an_exception_of_the_host_ends_the_call_without_its_text(raw_code, raise
     assert outcomes == ["HostFault: The host failed to carry out a call of the worker.", "hello", "hello"]
 
 
+@pytest.mark.parametrize("prompt", [False, True])
 @pytest.mark.parametrize("raised", [ValueError("secret of the host"), asyncio.CancelledError("secret of the host")])
-def test_an_exception_after_waiting_ends_the_call_without_its_text(raw_code, raised):
+def test_an_exception_after_waiting_ends_the_call_without_its_text(raw_code, raised, prompt):
     async def implementation(_context: object) -> str:
         await asyncio.sleep(0)
         raise raised
 
-    outcomes = run_call(raw_code, with_bindings_function(implementation, may_wait=True))
+    outcomes = run_call(raw_code, with_bindings_function(implementation, may_wait=True, prompt=prompt))
 
     assert outcomes[0].startswith("HostFault: ")
     assert "secret" not in outcomes[0]
@@ -100,14 +103,66 @@ def test_a_failure_that_the_function_cannot_return_ends_the_call(raw_code):
     assert outcomes == ["GuestTrapped: The worker broke the contract: no way to say this", "hello", "hello"]
 
 
-def test_a_function_may_answer_at_once_or_later(raw_code):
+@pytest.mark.parametrize("prompt", [False, True])
+def test_a_function_may_answer_at_once_or_later(raw_code, prompt):
     async def later(_context: object) -> str:
         await asyncio.sleep(0.001)
+        await asyncio.sleep(0)
         return '{"answered": "later"}'
 
-    assert run_call(raw_code, with_bindings_function(later, may_wait=True))[0] == '{"answered": "later"}'
+    assert run_call(raw_code, with_bindings_function(later, may_wait=True, prompt=prompt))[0] == '{"answered": "later"}'
     at_once = with_bindings_function(lambda _context: '{"answered": "at once"}', may_wait=True)
     assert run_call(raw_code, at_once)[0] == '{"answered": "at once"}'
+
+
+def test_a_prompt_function_that_does_not_wait_answers_in_the_same_step(raw_code):
+    async def main() -> None:
+        async def now(_context: object) -> str:
+            return '{"answered": "now"}'
+
+        engine = Engine(with_bindings_function(now, may_wait=True, prompt=True))
+        pool = WorkerPool(engine, engine.load(raw_code, {}), Scope({}, {}), Limits(), lambda *_: None)
+        await pool.fetch("GET", "/hello", "", None, request_id="r")  # makes the instance
+        call = pool.fetch("GET", "/bindings", "", None, request_id="r")
+        with pytest.raises(StopIteration) as done:
+            call.send(None)
+        assert done.value.value.body == '{"answered": "now"}'
+        await pool.close()
+        await engine.close()
+
+    asyncio.run(main())
+
+
+def test_a_prompt_function_is_ended_with_its_call(raw_code):
+    async def main() -> None:
+        ended: list[BaseException] = []
+
+        async def endless(_context: object) -> str:
+            try:
+                await asyncio.get_running_loop().create_future()
+            except BaseException as error:
+                ended.append(error)
+                raise
+            return ""
+
+        engine = Engine(with_bindings_function(endless, may_wait=True, prompt=True))
+        pool = WorkerPool(engine, engine.load(raw_code, {}), Scope({}, {}), Limits(), lambda *_: None)
+        caller = asyncio.create_task(pool.fetch("GET", "/bindings", "", None, request_id="r"))
+        while not engine.invocations:
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        (invocation,) = engine.invocations
+
+        invocation.abort(WallTimeExceeded(1))
+
+        with pytest.raises(WallTimeExceeded):
+            await caller
+        await asyncio.sleep(0)
+        assert [type(error) for error in ended] == [asyncio.CancelledError]
+        await pool.close()
+        await engine.close()
+
+    asyncio.run(main())
 
 
 def test_a_result_that_comes_as_its_call_is_abandoned_is_dropped(raw_code):
