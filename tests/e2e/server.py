@@ -44,8 +44,9 @@ class Reply:
 class Server:
     """A running server. Made by `start`."""
 
-    def __init__(self, process: subprocess.Popen[bytes], port: int, admin_port: int, log: Path) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], data: Path, port: int, admin_port: int, log: Path) -> None:
         self.process = process
+        self.data = data
         self.port = port
         self.admin_port = admin_port
         self.log = log
@@ -163,7 +164,7 @@ def start(data: Path, *, supervised: bool = False, under: Sequence[str] = (), **
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=output)
     try:
         port, admin_port = _ports(process, log)
-        yield Server(process, port, admin_port, log)
+        yield Server(process, data, port, admin_port, log)
     finally:
         if process.poll() is None:
             process.terminate()

@@ -70,6 +70,9 @@ FUNCTIONS = {
     "d1.query": lambda binding, sql, params=(): json.loads(
         d1.query(binding, json.dumps({"statements": [{"sql": sql, "params": list(params)}]}))
     ),
+    "d1.batch": lambda binding, statements: json.loads(
+        d1.query(binding, json.dumps({"statements": [{"sql": sql, "params": params} for sql, params in statements]}))
+    ),
     "d1.exec": lambda binding, sql: json.loads(d1.exec(binding, sql)),
     "bindings": lambda: json.loads(environment.bindings()),
     "keep": KEPT.append,
