@@ -257,6 +257,8 @@ async def _start(
         shutdown_timeout=settings.shutdown_grace_s,
         lingering_time=ADMIN_LINGER_S,
         keepalive_timeout=IDLE_S,
+        # A body is stored as it was sent; nothing unpacks a compressed one on the way.
+        auto_decompress=False,
     )
     await management.setup()
     stack.push_async_callback(management.cleanup)

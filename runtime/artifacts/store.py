@@ -6,7 +6,8 @@ import asyncio
 import os
 import shutil
 import weakref
-from collections.abc import Collection, Coroutine, Iterable
+from collections.abc import AsyncIterator, Collection, Coroutine, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,7 @@ from runtime.artifacts.files import Workspace, private_directory
 from runtime.artifacts.hoisting import import_name
 from runtime.artifacts.limits import UploadLimits
 from runtime.artifacts.once import Once
+from runtime.artifacts.restoring import restore
 from runtime.artifacts.shelf import Shelf
 from runtime.artifacts.upload import Manifest, Split, StoredPart, split, take_in
 from runtime.engine.compile import fingerprint
@@ -107,6 +109,19 @@ class ArtifactStore:
             return await self._ready(await self._open(), digest)
         except RejectedUpload as error:
             raise ArtifactUnusable(f"The worker no longer runs on this host. {error.message}") from None
+
+    @asynccontextmanager
+    async def original(self, digest: str) -> AsyncIterator[Path]:
+        """The component as it was uploaded, in a file that is there for the length of the `async with`.
+
+        Raises `ArtifactMissing` or `ArtifactUnusable`.
+        """
+        parts = await self._open()
+        room = parts.workspace.new()
+        try:
+            yield await asyncio.to_thread(_restore, parts, digest, room)
+        finally:
+            await asyncio.to_thread(shutil.rmtree, room, ignore_errors=True)
 
     async def collect(self, keep: Collection[str], *, unused_s: float = COLLECT_UNUSED_S) -> None:
         """Deletes artifacts whose digest is not in `keep`, with the modules that only they use.
@@ -246,6 +261,18 @@ def _open_directory(directory: Path, limits: UploadLimits) -> _Parts:
         just_used_s=limits.code_just_used_s,
     )
     return _Parts(workspace, Shelf(directory, workspace), codes)
+
+
+def _restore(parts: _Parts, digest: str, room: Path) -> Path:
+    manifest = parts.shelf.find(digest)
+    component, target = room / "component.wasm", room / UPLOAD_FILE
+    parts.shelf.unpack_component(digest, manifest.component, component)
+    modules = {}
+    for part in manifest.modules:
+        path = modules[import_name(part.sha256)] = room / f"{part.sha256}.wasm"
+        parts.shelf.unpack_module(part, path)
+    restore(component, modules, target, digest)
+    return target
 
 
 def _lease(codes: CodeCache, digest: str, manifest: Manifest) -> tuple[CompiledArtifact | None, set[str]]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import ipaddress
 import logging
 from collections.abc import Collection
@@ -12,7 +10,16 @@ from urllib.parse import urlsplit
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
+from runtime.control.access import Access, Authentication
 from runtime.control.envelope import Code, ControlError, failure
+from runtime.control.refusals import refusal
+from runtime.registry import RegistryError
+
+ACCESS = web.RequestKey("access", Access)
+"""Under this key a request has its `Access`."""
+
+CAPABILITIES = "/client/v4/transfers/"
+"""Addresses that hold a secret of their own; clients call them without a token, as they do signed addresses."""
 
 _logger = logging.getLogger(__name__)
 
@@ -24,6 +31,11 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
         return await handler(request)
     except ControlError as error:
         return failure(error)
+    except RegistryError as error:
+        if (refused := refusal(error)) is not None:
+            return failure(refused)
+        _logger.exception("A management request failed: %s %s", request.method, request.path)
+        return failure(ControlError(500, Code.INTERNAL, "An internal error; the server's log has the details."))
     except web.HTTPMethodNotAllowed as error:
         allowed = ", ".join(sorted(error.allowed_methods))
         message = f"{request.method[:32]} is not possible here; use {allowed}."
@@ -60,17 +72,19 @@ def check_origin(host_names: Collection[str]) -> Middleware:
     return middleware
 
 
-def check_token(token: str) -> Middleware:
-    """Lets in only requests with the bearer token, compared in constant time."""
-    expected = hashlib.sha256(token.encode()).digest()
+def check_token(authentication: Authentication) -> Middleware:
+    """Lets in only requests with a bearer token that is in force, and notes what it gives access to.
+
+    Addresses below `CAPABILITIES` need none: who knows one may use it.
+    """
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-        # Hashed, so that neither the length nor a common beginning shows in the time.
-        digest = hashlib.sha256(given.strip().encode("utf-8", "surrogateescape")).digest()
-        if not hmac.compare_digest(digest, expected) or scheme.lower() != "bearer":
-            message = "Authentication error: send the admin token as `Authorization: Bearer TOKEN`."
+        access = authentication.access(request.headers.get("Authorization", ""))
+        if access is not None:
+            request[ACCESS] = access
+        elif not request.path.startswith(CAPABILITIES):
+            message = "Authentication error: send a token as `Authorization: Bearer TOKEN`."
             raise ControlError(401, Code.AUTHENTICATION, message, {"WWW-Authenticate": "Bearer"})
         return await handler(request)
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import errno
 import secrets
+import shutil
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -55,6 +56,9 @@ def remove_stale_uploads(directory: Path) -> None:
         with contextlib.suppress(FileNotFoundError):
             if path.stat().st_mtime < horizon:
                 path.unlink()
+    for path in directory.glob("*.transfer"):
+        # An address that a server that is gone has given out is good for nothing.
+        shutil.rmtree(path, ignore_errors=True)
 
 
 @contextlib.asynccontextmanager

@@ -42,7 +42,15 @@ class RegistryDatabase:
     # Scripts
 
     def upload(
-        self, namespace: str, script: str, make: Make, origin: Origin, tags: Sequence[str] | None, *, deploy: bool
+        self,
+        namespace: str,
+        script: str,
+        make: Make,
+        origin: Origin,
+        tags: Sequence[str] | None,
+        *,
+        deploy: bool,
+        granting: Iterable[tuple[BindingType, str]],
     ) -> Version:
         """A new version, and a deployment of it if wanted; `tags` None leaves the script's as they are."""
         with self.connection.writing():
@@ -51,6 +59,8 @@ class RegistryDatabase:
             if before is None and not deploy:
                 raise UnknownScript(namespace, script)
             content = make(before)
+            for type, id in granting:
+                self.resources.grant(type, id, Tenant(key, script), again=False)
             moment_ms = milliseconds(now())
             version = self.scripts.add_version(key, script, content, origin, moment_ms)
             self.resources.note(version.tenant, content.bindings)

@@ -59,11 +59,13 @@ class UnknownVersion(RegistryError):
 class UnknownResource(RegistryError):
     def __init__(self, type: str, id: str) -> None:
         super().__init__(f"There is no {RESOURCE_NAMES[type]} {id[:80]!a}.")
+        self.type = type
 
 
 class ResourceExists(RegistryError):
     def __init__(self, type: str, name: str) -> None:
         super().__init__(f"A {RESOURCE_NAMES[type]} called {name[:80]!a} exists already.")
+        self.type = type
 
 
 class ResourceInUse(RegistryError):

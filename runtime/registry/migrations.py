@@ -130,6 +130,7 @@ _DEPLOYMENTS = """
         id TEXT NOT NULL,
         namespace TEXT NOT NULL,
         script TEXT NOT NULL,
+        revoked INTEGER NOT NULL,
         created_ms INTEGER NOT NULL,
         PRIMARY KEY (type, id, namespace, script),
         FOREIGN KEY (type, id) REFERENCES resources (type, id) ON DELETE CASCADE

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import MappingProxyType
@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import apsw
 
-from host_bindings.scope import Binding
+from host_bindings.scope import Binding, BindingType
 from runtime.engine.limits import Limits
 from runtime.registry.catalogue import ResourceCatalogue, TokenCatalogue
 from runtime.registry.database import Key, Make, RegistryDatabase
@@ -130,14 +130,18 @@ class Registry:
         *,
         tags: Sequence[str] | None = None,
         deploy: bool = True,
+        granting: Collection[tuple[BindingType, str]] = (),
     ) -> Version:
         """A new version, on disk when this returns, and at work if `deploy`. `tags` None leaves the script's.
 
         `make` gets the script as it is; no other change comes between. It runs on the registry's thread, and what it
-        raises is raised here. Raises `InvalidName`, `UnknownNamespace`, and without `deploy` `UnknownScript`.
+        raises is raised here. `granting` are resources of the platform's, by type and id, that the script's tenant may
+        use from now on. Raises `InvalidName`, `UnknownNamespace`, and without `deploy` `UnknownScript`.
         """
         check_name("script", script)
-        return await self.change(lambda db: db.upload(namespace, script, make, origin, tags, deploy=deploy))
+        return await self.change(
+            lambda db: db.upload(namespace, script, make, origin, tags, deploy=deploy, granting=granting)
+        )
 
     async def deploy_versions(
         self,

@@ -13,7 +13,8 @@ from runtime.registry.resources import Grant, ResourceRecord, private_id, privat
 _FOR_TENANT = """
     WHERE type = ?1 AND ((namespace = ?2 AND script = ?3) OR (namespace IS NULL AND EXISTS (
         SELECT 1 FROM grants AS g
-        WHERE g.type = ?1 AND g.id = resources.id AND g.namespace = ?2 AND g.script = ?3)))
+        WHERE g.type = ?1 AND g.id = resources.id AND g.namespace = ?2 AND g.script = ?3
+            AND NOT g.revoked)))
     ORDER BY name, id
 """
 
@@ -128,14 +129,18 @@ class ResourceTable:
 
     # Grants
 
-    def grant(self, type: BindingType, id: str, tenant: Tenant) -> bool:
-        """False if the tenant has it already. Raises `UnknownResource` unless the resource is the platform's."""
+    def grant(self, type: BindingType, id: str, tenant: Tenant, *, again: bool = True) -> bool:
+        """Whether anything changed. `again`: even if the grant was taken away before.
+
+        Raises `UnknownResource` unless the resource is the platform's.
+        """
         found = self.find(type, id)
         if found is None or found.owner is not None:
             raise UnknownResource(type, id)
+        conflict = "UPDATE SET revoked = 0 WHERE revoked" if again else "NOTHING"
         return bool(
             self._connection.execute(
-                "INSERT INTO grants VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                f"INSERT INTO grants VALUES (?, ?, ?, ?, 0, ?) ON CONFLICT DO {conflict}",  # noqa: S608
                 type,
                 id,
                 tenant.namespace,
@@ -145,9 +150,11 @@ class ResourceTable:
         )
 
     def revoke(self, type: BindingType, id: str, tenant: Tenant) -> bool:
+        """False if there is no such grant. That there was one is kept: see `grant`."""
         return bool(
             self._connection.execute(
-                "DELETE FROM grants WHERE type = ? AND id = ? AND namespace = ? AND script = ?",
+                """UPDATE grants SET revoked = 1
+                WHERE type = ? AND id = ? AND namespace = ? AND script = ? AND NOT revoked""",
                 type,
                 id,
                 tenant.namespace,
@@ -157,7 +164,8 @@ class ResourceTable:
 
     def grants(self, type: BindingType, id: str) -> list[Grant]:
         rows = self._connection.rows(
-            "SELECT namespace, script, created_ms FROM grants WHERE type = ? AND id = ? ORDER BY namespace, script",
+            """SELECT namespace, script, created_ms FROM grants
+            WHERE type = ? AND id = ? AND NOT revoked ORDER BY namespace, script""",
             type,
             id,
         )

@@ -252,7 +252,7 @@ class ScriptTable:
         return Binding(**entry, value=secret)
 
     def _grants(self) -> set[tuple[str, ...]]:
-        return set(self._connection.rows("SELECT type, id, namespace, script FROM grants"))
+        return set(self._connection.rows("SELECT type, id, namespace, script FROM grants WHERE NOT revoked"))
 
 
 def _binding_entry(binding: Binding) -> dict[str, object]:

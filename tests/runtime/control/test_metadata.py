@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from host_bindings.scope import Binding
 from runtime.control.envelope import ControlError
-from runtime.control.metadata import kept_bindings, parse_metadata, read_metadata
+from runtime.control.metadata import parse_metadata, read_metadata
 from runtime.engine.limits import LimitPolicy, Limits
 
 
@@ -64,7 +64,7 @@ def test_what_is_left_out_gets_defaults_and_what_means_nothing_here_passes() -> 
     parsed = parse(
         compatibility_date="2026-01-01", compatibility_flags=["x"], observability={"enabled": True}, tags=None
     )
-    assert (parsed.bindings, parsed.limits, parsed.tags) == ((), Limits(), ())
+    assert (parsed.bindings, parsed.limits, parsed.tags) == ((), Limits(), None)
 
 
 def test_limits_are_read_with_cloudflares_name_for_one_of_them() -> None:
@@ -80,7 +80,7 @@ def test_bindings_of_the_version_before_are_kept_by_type_unless_given_anew() -> 
         Binding("secret_text", "S", value="kept"),
         Binding("d1", "DB", resource_id="dropped"),
     )
-    assert kept_bindings(parsed, before) == (Binding("plain_text", "A", value="x"), before[1], before[2])
+    assert parsed.wanted.resolve(before) == (Binding("plain_text", "A", value="x"), before[1], before[2])
 
 
 KV = {"type": "kv_namespace", "name": "KV", "namespace_id": "id"}
