@@ -262,7 +262,11 @@ async def _start(
     )
     await management.setup()
     stack.push_async_callback(management.cleanup)
-    http = HttpServer(dispatcher.handle, min(settings.connections_max, raise_descriptor_limit() // 2))
+    http = HttpServer(
+        dispatcher.handle,
+        min(settings.connections_max, raise_descriptor_limit() // 2),
+        at_once=dispatcher.answer_at_once,
+    )
     server = Server(token, http, management, settings.shutdown_grace_s)
     stack.push_async_callback(server.drain)
     return server

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import logging
 import os
+from dataclasses import dataclass
 from itertools import count
 from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
+from host_bindings.body import Body, Payload
 from runtime.dispatcher.errors import Refused, WorkerNotFound, answer_of, refusal
 from runtime.dispatcher.exchange import Exchange
 from runtime.dispatcher.framing import REQUEST_DROPPED
@@ -20,12 +22,31 @@ from runtime.engine.errors import HostFault
 from runtime.settings import NAME_PATTERN
 
 if TYPE_CHECKING:
-    from host_bindings.body import Payload
     from runtime.dispatcher.operator import Operator
     from runtime.dispatcher.resolver import Resolver
+    from runtime.engine.invocation import Invocation
+    from runtime.engine.pool import Answer
     from runtime.telemetry.logs import Log
 
 log = logging.getLogger(__name__)
+
+AT_ONCE_BYTES_MAX = 64 * 1024
+"""The largest body of an answer that is sent together with others; in characters if it is text."""
+
+
+@dataclass(slots=True)
+class Begun:
+    """How far a request has come."""
+
+    request_id: str
+    started_ns: int
+    script: str = ""
+    head: tuple[str, str, str] | None = None
+    """Method, address and header text for the worker."""
+    body: Payload = None
+    invocation: Invocation | None = None
+    answer: Answer | None = None
+    error: Exception | None = None
 
 
 class Dispatcher:
@@ -58,34 +79,52 @@ class Dispatcher:
         self._request_ids = count(1)
         self._request_id_prefix = os.urandom(5).hex()
 
+    def answer_at_once(self, exchange: Exchange) -> bytes | None:
+        """The whole answer to a request whose body is there, if an instance is idle and the worker does not wait.
+
+        Costs no task. Otherwise None: what has been begun is in the exchange, and `handle` goes on from there. Never
+        raises an `Exception`.
+        """
+        if self._operator is not None or not exchange.is_complete:
+            return None
+        begun = exchange.begun = Begun(self._next_request_id(), perf_counter_ns())
+        try:
+            self._address(exchange, begun)
+            begun.body = exchange.body_at_hand(self._body_bytes_max)
+            assert begun.head is not None
+            invocation = begun.invocation = self._namespace.begin_fetch(
+                begun.script, *begun.head, begun.body, request_id=begun.request_id
+            )
+            if invocation is None or not invocation.settled:
+                return None
+            answer = begun.answer = invocation.pool.answer(invocation)
+            if isinstance(answer.body, Body) or len(answer.body or b"") > AT_ONCE_BYTES_MAX:
+                return None
+            head, data = exchange.rendered(answer.status, answer.headers, answer.body, begun.request_id)
+        except Exception as error:
+            begun.error = error
+            return None
+        if self._access is not None:
+            self._log_access(begun, answer.status, answer.cpu_ms)
+        return head + data
+
     async def handle(self, exchange: Exchange) -> Exchange:
         """Answers a request. Never raises an `Exception`."""
-        started_ns = perf_counter_ns()
-        request_id = f"{self._request_id_prefix}-{next(self._request_ids):x}"
-        script, cpu_ms = "", 0.0
+        begun = exchange.begun or Begun(self._next_request_id(), perf_counter_ns())
+        request_id, cpu_ms = begun.request_id, 0.0
         try:
-            if exchange.method == "CONNECT":
-                exchange.keep_alive = False
-                raise Refused(405, "method_not_allowed", "CONNECT is not served here.")
-            url = exchange.url()
-            headers = exchange.header_text(self._identity, self._dropped)
-            if self._resolves:
-                script = self._resolver.resolve(exchange)
-                if self._resolver.writes_identity:
-                    headers = self._with_identity(headers, script)
+            if begun.error is not None:
+                raise begun.error
             if self._operator is not None:
-                script = script or exchange.headers.get(self._resolver.identity_header, "")
-                status = await self._operate(self._operator, exchange, url, headers, request_id)
+                status = await self._operate(self._operator, exchange, begun)
             else:
-                body = await exchange.body(self._body_bytes_max)
-                answer = await self._namespace.fetch(script, exchange.method, url, headers, body, request_id=request_id)
+                answer = begun.answer or await self._fetch(exchange, begun)
                 status, cpu_ms = answer.status, answer.cpu_ms
                 await exchange.answer(status, answer.headers, answer.body, request_id)
         except Exception as error:
             status = await self._refuse(exchange, error, request_id)
         if self._access is not None:
-            wall_ms = (perf_counter_ns() - started_ns) / 1e6
-            self._access.access(tenant=script, status=status, wall_ms=wall_ms, cpu_ms=cpu_ms, request_id=request_id)
+            self._log_access(begun, status, cpu_ms)
         return exchange
 
     def _with_identity(self, headers: str, script: str) -> str:
@@ -93,11 +132,47 @@ class Dispatcher:
             raise WorkerNotFound(script)
         return f"{self._identity.decode()}: {script}\n{headers}"
 
-    async def _operate(self, operator: Operator, exchange: Exchange, url: str, headers: str, request_id: str) -> int:
-        body: Payload = await exchange.body(self._body_bytes_max)
-        request_id_of_task.set(request_id)
-        status, answer_headers, answer_body = await operator.fetch(exchange.method, url, headers, body)
-        await exchange.answer(status, answer_headers, answer_body, request_id)
+    def _next_request_id(self) -> str:
+        return f"{self._request_id_prefix}-{next(self._request_ids):x}"
+
+    def _address(self, exchange: Exchange, begun: Begun) -> None:
+        """Finds the script that is asked for, and what the call says apart from its body. Raises `Refused`."""
+        if exchange.method == "CONNECT":
+            exchange.keep_alive = False
+            raise Refused(405, "method_not_allowed", "CONNECT is not served here.")
+        url = exchange.url()
+        headers = exchange.header_text(self._identity, self._dropped)
+        if self._resolves:
+            begun.script = self._resolver.resolve(exchange)
+            if self._resolver.writes_identity:
+                headers = self._with_identity(headers, begun.script)
+        if self._operator is not None:
+            begun.script = begun.script or exchange.headers.get(self._resolver.identity_header, "")
+        begun.head = exchange.method, url, headers
+
+    async def _fetch(self, exchange: Exchange, begun: Begun) -> Answer:
+        if begun.invocation is not None:
+            return await begun.invocation.pool.finish_fetch(begun.invocation)
+        if begun.head is None:
+            self._address(exchange, begun)
+            begun.body = await exchange.body(self._body_bytes_max)
+        assert begun.head is not None
+        return await self._namespace.fetch(begun.script, *begun.head, begun.body, request_id=begun.request_id)
+
+    def _log_access(self, begun: Begun, status: int, cpu_ms: float) -> None:
+        assert self._access is not None
+        wall_ms = (perf_counter_ns() - begun.started_ns) / 1e6
+        self._access.access(
+            tenant=begun.script, status=status, wall_ms=wall_ms, cpu_ms=cpu_ms, request_id=begun.request_id
+        )
+
+    async def _operate(self, operator: Operator, exchange: Exchange, begun: Begun) -> int:
+        self._address(exchange, begun)
+        assert begun.head is not None
+        body = await exchange.body(self._body_bytes_max)
+        request_id_of_task.set(begun.request_id)
+        status, answer_headers, answer_body = await operator.fetch(*begun.head, body)
+        await exchange.answer(status, answer_headers, answer_body, begun.request_id)
         return status
 
     async def _refuse(self, exchange: Exchange, error: Exception, request_id: str) -> int:

@@ -32,12 +32,14 @@ from runtime.dispatcher.framing import (
     response_header_bytes,
     status_line,
 )
-from runtime.dispatcher.request_body import read_payload
+from runtime.dispatcher.request_body import complete_payload, read_payload
 
 if TYPE_CHECKING:
     from aiohttp.abc import AbstractStreamWriter
     from aiohttp.web_protocol import RequestHandler
     from multidict import CIMultiDictProxy
+
+    from runtime.dispatcher.dispatcher import Begun
 
 SEND_STALL_S = 60.0
 """How long a caller may leave an answer unread before the connection is given up."""
@@ -57,6 +59,7 @@ class Exchange:
         "_gone",
         "_sender",
         "_task",
+        "begun",
         "body_refused",
         "keep_alive",
         "message",
@@ -72,24 +75,31 @@ class Exchange:
         message: RawRequestMessage,
         payload: StreamReader,
         protocol: RequestHandler,
-        writer: AbstractStreamWriter,
-        task: asyncio.Task[None],
+        writer: AbstractStreamWriter | None,
+        task: asyncio.Task[None] | None,
     ) -> None:
+        """Without a `writer` only `rendered` can be used."""
         self.message = message
         self.payload = payload
         self.protocol = protocol
         self.writer = writer
         self.keep_alive = not message.should_close
         """Whether the connection can serve another request after this one."""
+        self.begun: Begun | None = None
+        """The dispatcher's, from its first attempt to answer."""
         self.sent = False
         """Whether an answer has been begun."""
         self.body_refused = False
         """Whether more body came than is taken, while it was read."""
         self.receiving = False
         """Whether the body is being read before anybody is called."""
-        self._task: asyncio.Task[None] | None = task
+        self._task = task
         self._sender: asyncio.Task[object] | None = None
         self._gone = False
+
+    def attach(self, writer: AbstractStreamWriter, task: asyncio.Task[None]) -> None:
+        """Makes every way to answer possible."""
+        self.writer, self._task = writer, task
 
     # The request
 
@@ -139,6 +149,18 @@ class Exchange:
             return None
         return await read_payload(self, self._content_length(), limit)
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether all of the body is there, or there is none: then `body_at_hand` can be used, once."""
+        payload = self.payload
+        return payload is EMPTY_PAYLOAD or (payload.is_eof() and payload.exception() is None)
+
+    def body_at_hand(self, limit: int) -> Payload:
+        """`body` of a request that is complete. Raises `Refused`."""
+        if self.payload is EMPTY_PAYLOAD:
+            return None
+        return complete_payload(self, self._content_length(), limit)
+
     def expects_continue(self) -> bool:
         """Whether the caller waits for "100 Continue" before it sends the body."""
         message = self.message
@@ -171,30 +193,34 @@ class Exchange:
         out. Raises `InvalidAnswer` before anything is sent. A body that breaks off ends the connection without the
         end that its framing announced, so that no caller takes a part for the whole.
         """
+        if not isinstance(body, Body):
+            await self._write(*self.rendered(status, headers, body, request_id))
+            return
         try:
             head = status_line(status) + response_header_bytes(headers)
         except BaseException:
-            if isinstance(body, Body):
-                body.close()
-            raise
-        empty = status in _EMPTY_STATUSES or self.message.method == "HEAD"
-        if isinstance(body, Body):
-            length = body.length
-            if not empty and length != 0:
-                await self._stream(head, body, length, request_id)
-                return
             body.close()
-            data = b""
-        else:
-            data = b"" if body is None else body.encode("utf-8", "replace") if isinstance(body, str) else body
-            length = len(data)
-            if empty:
-                if not length and self.message.method == "HEAD":
-                    length = claimed_length(headers)
-                data = b""
+            raise
+        length = body.length
+        if length != 0 and self.message.method != "HEAD" and status not in _EMPTY_STATUSES:
+            await self._stream(head, body, length, request_id)
+            return
+        body.close()
         if status in _EMPTY_STATUSES:
-            length = 0 if status == 205 else None
-        await self._write(self._head(head, length, False, request_id), data)
+            length = _EMPTY_STATUSES[status]
+        await self._write(self._head(head, length, False, request_id))
+
+    def rendered(self, status: int, headers: str, body: str | bytes | None, request_id: str) -> tuple[bytes, bytes]:
+        """Head and body of the whole answer, for sending them as they are. Raises `InvalidAnswer`."""
+        head = status_line(status) + response_header_bytes(headers)
+        data = b"" if body is None else body.encode("utf-8", "replace") if isinstance(body, str) else body
+        length: int | None = len(data)
+        if self.message.method == "HEAD":
+            length = length or claimed_length(headers)
+            data = b""
+        if status in _EMPTY_STATUSES:
+            length, data = _EMPTY_STATUSES[status], b""
+        return self._head(head, length, False, request_id), data
 
     async def refuse(self, status: int, headers: str, body: str, request_id: str) -> None:
         """The host's own answer to a request that went wrong. If an answer has been begun, breaks it off instead."""
@@ -229,6 +255,7 @@ class Exchange:
             await self._drain()
 
     async def _drain(self) -> None:
+        assert self.writer is not None
         try:
             async with asyncio.timeout(SEND_STALL_S):
                 await self.writer.drain()
@@ -315,7 +342,8 @@ class Exchange:
 
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
-_EMPTY_STATUSES = frozenset((204, 205, 304))
+_EMPTY_STATUSES: dict[int, int | None] = {204: None, 205: 0, 304: None}
+"""Statuses without a body, and the length that they give."""
 
 _date_second = 0
 _date_bytes = b""

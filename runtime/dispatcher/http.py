@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Awaitable, Callable
 from heapq import nsmallest
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, cast
 
 from aiohttp import web
+from aiohttp.http_parser import RawRequestMessage
+from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler
 
 from runtime.dispatcher.errors import Refused, answer_of
@@ -33,15 +37,84 @@ CONNECTIONS_MAX = 10_000
 
 DRAIN_POLL_S = 0.02
 
+TOGETHER_S = 0.001
+"""How long answers are held back for others that are sent together with them; more are left for the next round."""
+
 HEAD_LINE_BYTES_MAX = 8190
 REQUEST_HEADERS_MAX = 128
 
 Handler = Callable[[Exchange], Awaitable[Exchange]]
 """Answers the exchange and gives it back. Must not raise."""
 
+AtOnce = Callable[[Exchange], bytes | None]
+"""The whole answer, if there is one without waiting; if not, the `Handler` gets the exchange. Must not raise."""
+
 
 class _Protocol(RequestHandler):
-    __slots__ = ()
+    """One connection: aiohttp's handler, with a short way for requests that are answered without waiting.
+
+    aiohttp takes each message through two tasks. Only a message that stands alone on a connection that waits for it
+    goes the short way: whatever is pipelined, upgraded, incomplete or malformed is left to aiohttp.
+    """
+
+    __slots__ = ("_begun", "_draining", "_server")
+
+    def __init__(self, server: HttpServer, **options: Any) -> None:
+        super().__init__(server, **options)
+        self._server = server
+        self._begun: Exchange | None = None
+        """A request that could not be answered at once, on its way to the handler."""
+        self._draining = False
+
+    def data_received(self, data: bytes) -> None:
+        waiter, self._waiter = self._waiter, None
+        # Without a waiter there is nobody to wake: the message is parsed and queued, no more.
+        super().data_received(data)
+        self._waiter = waiter
+        if waiter is None or waiter.done() or not self._messages:
+            return
+        if len(self._messages) > 1 or not self._server.take(self):
+            waiter.set_result(None)
+
+    def answer_at_once(self, at_once: AtOnce) -> bytes | None:
+        """The answer to the only message there is; None if it goes the long way, or if the connection has gone."""
+        waiter = self._waiter
+        if waiter is None or waiter.done() or not self._messages:
+            return None
+        answer = self._attempt(at_once)
+        if answer is None and self._messages:
+            waiter.set_result(None)
+        return answer
+
+    def _attempt(self, at_once: AtOnce) -> bytes | None:
+        message, payload = self._messages[0]
+        manager, parser = self._manager, self._parser
+        alone = len(self._messages) == 1 and not (self._upgraded or self._close or self.writing_paused)
+        if manager is None or parser is None or not alone or not isinstance(message, RawRequestMessage):
+            return None
+        exchange = Exchange(message, payload, self, None, None)
+        if not exchange.keep_alive or self._draining:
+            return None
+        answer = at_once(exchange)
+        if answer is None:
+            self._begun = exchange
+            return None
+        self._messages.clear()
+        manager.requests_count += 1
+        parser.message_consumed()
+        self._next_keepalive_close_time = self._loop.time() + IDLE_S
+        return answer
+
+    def take_exchange(self, *parts: Any) -> Exchange:
+        """The request that has been begun, or else a new one; `parts` are what aiohttp makes a request of."""
+        exchange, self._begun = self._begun, None
+        if exchange is None:
+            exchange = Exchange(*parts)
+        else:
+            exchange.attach(*parts[3:])
+        if self._draining:
+            exchange.keep_alive = False
+        return exchange
 
     def _make_error_handler(self, err_info: _ErrInfo) -> Any:
         async def answer_malformed(exchange: Exchange) -> Exchange:
@@ -58,10 +131,13 @@ class _Protocol(RequestHandler):
 
     def drain(self) -> None:
         """Ends the connection as soon as the request under way, if there is one, has been answered."""
+        self._draining = True
         exchange = cast("Exchange | None", self._current_request)
         if exchange is not None:
             # Not `close`: that stops reading, and the request's body may still be coming.
             exchange.keep_alive = False
+            return
+        if self._messages:
             return
         if self._task_handler is not None:
             self._task_handler.cancel()
@@ -79,18 +155,31 @@ class _Protocol(RequestHandler):
         return self._next_keepalive_close_time
 
 
+def _exchange(message: RawRequestMessage, payload: StreamReader, protocol: _Protocol, *parts: Any) -> Exchange:
+    return protocol.take_exchange(message, payload, protocol, *parts)
+
+
 class HttpServer(web.Server):
     """A factory of protocols for `loop.create_server`. `drain` ends it gracefully.
 
     At most `connections_max` connections are open: a new one takes the place of the one that has waited longest for its
     caller, and is refused if all are at work.
+
+    Requests that came in one round of the loop are answered together after it, and their answers sent together: the
+    processor's caches hold one thing at a time, and a caller that is woken once takes many answers. With 32 callers
+    that is a third of a request's CPU time.
     """
 
-    def __init__(self, handler: Handler, connections_max: int = CONNECTIONS_MAX) -> None:
+    def __init__(
+        self, handler: Handler, connections_max: int = CONNECTIONS_MAX, *, at_once: AtOnce | None = None
+    ) -> None:
         self._connections_max = connections_max
+        self._at_once = at_once
+        self._due: deque[_Protocol] = deque()
+        self._answers: list[tuple[asyncio.Transport, bytes]] = []
         super().__init__(
             cast(Any, handler),
-            request_factory=cast(Any, Exchange),
+            request_factory=cast(Any, _exchange),
             access_log=None,
             # A body that is sent compressed is the worker's to decompress: it may only be passed on.
             auto_decompress=False,
@@ -118,6 +207,35 @@ class HttpServer(web.Server):
             connection.force_close()
             self._connections.pop(connection, None)
         return bool(longest)
+
+    def take(self, connection: _Protocol) -> bool:
+        """Takes note of a connection with one message, if there is a short way for it."""
+        if self._at_once is None:
+            return False
+        if not self._due:
+            self._loop.call_soon(self._answer)
+        self._due.append(connection)
+        return True
+
+    def _answer(self) -> None:
+        at_once, due = self._at_once, self._due
+        assert at_once is not None
+        send_at = perf_counter() + TOGETHER_S
+        for _ in range(len(due)):
+            connection = due.popleft()
+            answer = connection.answer_at_once(at_once)
+            if answer is not None and connection.transport is not None:
+                self._answers.append((connection.transport, answer))
+            if perf_counter() > send_at:
+                break
+        self._send()
+        if due:
+            self._loop.call_soon(self._answer)
+
+    def _send(self) -> None:
+        answers, self._answers = self._answers, []
+        for transport, answer in answers:
+            transport.write(answer)
 
     async def drain(self, grace_s: float) -> None:
         """Closes idle connections, lets running requests finish for `grace_s`, then ends what is left."""

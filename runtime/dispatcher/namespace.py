@@ -20,6 +20,7 @@ from runtime.dispatcher.errors import WorkerNotFound
 from runtime.dispatcher.stub import Stub
 from runtime.engine.engine import Engine
 from runtime.engine.errors import EngineError, WorkerStopped, WorkerUnavailable
+from runtime.engine.invocation import Invocation
 from runtime.engine.limits import LimitPolicy, Limits
 from runtime.engine.pool import Answer, WorkerPool
 from runtime.registry import Registry, Version
@@ -43,7 +44,6 @@ TenantLogger = Callable[[str, str, str], None]
 class _Entry:
     version: Version
     pool: WorkerPool
-    running: int = 0
     used: int = 0
 
 
@@ -100,14 +100,21 @@ class DispatchNamespace:
         """Calls the script's `fetch`. Raises `WorkerNotFound`, or `EngineError` as `WorkerPool.fetch` does."""
         while True:
             entry = self._entry(script, headers, request_id) or await self._open(script, headers, request_id)
-            entry.running += 1
             try:
                 return await entry.pool.fetch(method, url, headers, body, request_id=request_id)
             except WorkerUnavailable:
                 if not self._replaced(entry):
                     raise
-            finally:
-                entry.running -= 1
+
+    def begin_fetch(
+        self, script: str, method: str, url: str, headers: str, body: Payload, *, request_id: str
+    ) -> Invocation | None:
+        """Begins what `fetch` does if an instance is idle; None, and nothing is done, if not.
+
+        See `WorkerPool.begin_fetch`; the call's `pool` has its answer.
+        """
+        entry = self._entry(script, headers, request_id)
+        return None if entry is None else entry.pool.begin_fetch(method, url, headers, body, request_id=request_id)
 
     async def call(
         self, script: str, method: str, arguments: str, attachments: Sequence[Payload], *, request_id: str
@@ -116,14 +123,11 @@ class DispatchNamespace:
         payloads = list(attachments)
         while True:
             entry = self._entry(script, "", request_id) or await self._open(script, "", request_id)
-            entry.running += 1
             try:
                 return await entry.pool.call(method, arguments, payloads, request_id=request_id)
             except WorkerUnavailable:
                 if not self._replaced(entry):
                     raise
-            finally:
-                entry.running -= 1
 
     async def close(self) -> None:
         """Lets what runs finish and closes every pool. Later calls fail."""
@@ -222,7 +226,7 @@ class DispatchNamespace:
     def _evict(self) -> None:
         if len(self._entries) <= self._pools_max:
             return
-        idle = [entry for entry in self._entries.values() if not entry.running]
+        idle = [entry for entry in self._entries.values() if not entry.pool.running]
         # The newest has not had its turn yet: the request that it was opened for comes next.
         idle = sorted(idle, key=lambda entry: entry.used or self._clock + 1)
         for entry in idle[: len(self._entries) - self._pools_max]:

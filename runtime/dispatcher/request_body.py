@@ -73,18 +73,31 @@ class RequestBody(Body):
 
 async def read_payload(exchange: Exchange, length: int | None, limit: int) -> Payload:
     """The body as the contract's payload. Raises `Refused` if it is larger than `limit` or does not arrive."""
-    if length is not None and length > limit:
-        raise Refused(413, "body_too_large", f"The request's body is larger than {limit} bytes.")
-    body = RequestBody(exchange, length, limit)
+    body = _bounded(exchange, length, limit)
     if length is None or length > WHOLE_BYTES_MAX:
         return body
     exchange.receiving = True
     try:
-        data = await body.read_all(WHOLE_BYTES_MAX)
+        return _value(await body.read_all(WHOLE_BYTES_MAX))
     except Failure as failure:
         raise Refused(408, "request_timeout", failure.message) from None
     finally:
         exchange.receiving = False
+
+
+def complete_payload(exchange: Exchange, length: int | None, limit: int) -> Payload:
+    """`read_payload` for a body that is all there."""
+    body = _bounded(exchange, length, limit)
+    return body if length is None or length > WHOLE_BYTES_MAX else _value(exchange.payload.read_nowait())
+
+
+def _bounded(exchange: Exchange, length: int | None, limit: int) -> RequestBody:
+    if length is not None and length > limit:
+        raise Refused(413, "body_too_large", f"The request's body is larger than {limit} bytes.")
+    return RequestBody(exchange, length, limit)
+
+
+def _value(data: bytes) -> Payload:
     try:
         return data.decode() or None
     except UnicodeDecodeError:

@@ -27,7 +27,8 @@ from runtime.engine.running import RunningTable
 from runtime.engine.turns import Turns
 
 if TYPE_CHECKING:
-    from runtime.engine.pool import Invocation, WorkerPool
+    from runtime.engine.invocation import Invocation
+    from runtime.engine.pool import WorkerPool
 
 logger = logging.getLogger(__name__)
 

@@ -11,18 +11,15 @@ import asyncio
 from collections import deque
 from functools import partial
 from math import ceil
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from host_bindings.body import GUEST_CHUNK_BYTES, Body, BoundedBody, BytesBody, Payload
-from host_bindings.contract import Err, Failure, LimitReached
+from host_bindings.contract import Failure, LimitReached
 from runtime.engine.engine import Engine, LoadedComponent
 from runtime.engine.errors import (
-    BindingLimitExceeded,
     EngineError,
-    GuestException,
     GuestTrapped,
     LimitExceeded,
-    MemoryLimitExceeded,
     RequestBodyTooLarge,
     ResponseBodyTooLarge,
     ResponseHeadersTooLarge,
@@ -31,9 +28,8 @@ from runtime.engine.errors import (
     WorkerUnavailable,
 )
 from runtime.engine.instance import Instance, TenantLog
-from runtime.engine.layout import CodecError
+from runtime.engine.invocation import Invocation
 from runtime.engine.limits import Limits
-from runtime.engine.native import NativeError
 from runtime.engine.rate import RequestRate
 
 if TYPE_CHECKING:
@@ -54,122 +50,6 @@ class Answer(NamedTuple):
     """CPU time until the answer."""
     cold: bool
     """Whether an instance was made for this call."""
-
-
-class Invocation:
-    """One call: from its start on an instance until the guest is done, which may be after the answer."""
-
-    __slots__ = ("_answer", "_failure", "_waiter", "cold", "instance", "limits", "name", "pool", "request_id")
-
-    def __init__(self, pool: WorkerPool, name: str, request_id: str) -> None:
-        self.pool = pool
-        self.name = name
-        self.request_id = request_id
-        self.limits = pool.limits
-        self.cold = False
-        self.instance: Instance | None = None
-        self._answer: Any = None
-        self._failure: EngineError | None = None
-        self._waiter: asyncio.Future[None] | None = None
-
-    def respond(self, status: int, headers: str, body: Payload) -> None:
-        """The guest answers before it is done."""
-        if self.name != "fetch":
-            raise Failure("TypeError", "Only fetch can be answered early.")
-        if self._answer is not None:
-            raise Failure("TypeError", "This request has been answered already.")
-        self._settle((status, headers, body))
-
-    def abort(self, error: EngineError) -> None:
-        """Ends the call."""
-        if self.instance is not None:
-            self.instance.abort(error)
-
-    async def run(self, instance: Instance, arguments: tuple[Any, ...]) -> Any:
-        """Carries out the call; what the export returned, or what was given to `respond`.
-
-        Raises `EngineError`. If the caller is cancelled, so is the call.
-        """
-        self.instance = instance
-        engine = self.pool.engine
-        engine.invocations[self] = engine.now + self.limits.wall_ms / 1000
-        try:
-            instance.call(self.name, arguments, self, self._done)
-        except (CodecError, NativeError) as error:
-            engine.invocations.pop(self, None)
-            self.pool.release(instance)
-            raise GuestTrapped(f"The worker cannot be called: {error}") from None
-        if self._answer is None and self._failure is None:
-            self._waiter = engine.loop.create_future()
-            try:
-                await self._waiter
-            except asyncio.CancelledError:
-                self.abort(WorkerUnavailable("The caller has gone."))
-                raise
-        if self._failure is not None:
-            raise self._failure
-        return self._answer
-
-    def _settle(self, answer: Any) -> None:
-        self._answer = answer
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
-    def _done(self, instance: Instance, error: EngineError | None) -> None:
-        """The guest is done, or its call was ended."""
-        self.pool.engine.invocations.pop(self, None)
-        if error is None and self._answer is None:
-            error = self._take_result(instance)
-        elif error is None:
-            self._discard_result(instance)
-        if error is not None:
-            if self._answer is None:
-                self._failure = error
-                self._settle(None)
-                if isinstance(error, LimitExceeded):
-                    self.pool.log(self.request_id, "error", f"{error.message} [{error.code}]")
-            else:
-                self.pool.log(self.request_id, "error", f"After the answer: {error.message} [{error.code}]")
-        instance.end_call()
-        self.pool.release(instance)
-
-    def _take_result(self, instance: Instance) -> EngineError | None:
-        try:
-            result = instance.take_result(self.name)
-        except (CodecError, UnicodeDecodeError) as broken:
-            return GuestTrapped(f"The worker broke the contract: {broken}")
-        if isinstance(result, Err):
-            return self._exception(instance, *result.value)
-        self._settle(result)
-        return None
-
-    def _discard_result(self, instance: Instance) -> None:
-        """What `fetch` returned after it had answered by `respond`: only its error is of interest."""
-        error = self._take_result_error(instance)
-        if error is not None:
-            self.pool.log(self.request_id, "error", error)
-
-    def _take_result_error(self, instance: Instance) -> str | None:
-        try:
-            result = instance.take_result(self.name)
-        except (CodecError, UnicodeDecodeError) as broken:
-            return f"The worker broke the contract: {broken}"
-        if isinstance(result, Err):
-            return str(result.value[2] or result.value[1])
-        body = result[2]
-        if hasattr(body, "close"):
-            body.close()
-        return None
-
-    def _exception(self, instance: Instance, name: str, message: str, traceback: str) -> EngineError:
-        self.pool.log(self.request_id, "error", traceback or f"{name}: {message}")
-        if name == "MemoryError":
-            instance.spent = True
-            return MemoryLimitExceeded(self.limits.memory_bytes)
-        reached = instance.limit_reached
-        if reached is not None and reached.message in message:
-            return BindingLimitExceeded(reached.code, reached.status, reached.message)
-        return GuestException(name, message, traceback)
 
 
 class WorkerPool:
@@ -211,6 +91,11 @@ class WorkerPool:
         return self._live
 
     @property
+    def running(self) -> int:
+        """Calls that have an instance, or wait for one."""
+        return self._live - len(self._idle) + len(self._queue)
+
+    @property
     def queued(self) -> int:
         """Calls that wait for an instance."""
         return len(self._queue)
@@ -219,20 +104,46 @@ class WorkerPool:
         """Lets the worker answer an HTTP request. Headers are text as in the contract. Raises `EngineError`."""
         invocation = Invocation(self, "fetch", request_id)
         body = self._bounded_request(body, request_id)
-        instance = await self._instance(invocation)
-        arguments = (method, url, headers, body)
-        status, answer_headers, answer_body = await invocation.run(instance, arguments)
-        answer_body = self._bounded_answer(answer_headers, answer_body, request_id)
-        return Answer(status, answer_headers, answer_body, instance.cpu_ns / 1e6, invocation.cold)
+        self._admit(request_id)
+        invocation.start(await self._instance(invocation), (method, url, headers, body))
+        return await self.finish_fetch(invocation)
+
+    def begin_fetch(self, method: str, url: str, headers: str, body: Payload, *, request_id: str) -> Invocation | None:
+        """Begins what `fetch` does on an instance that is idle; None, and nothing is done, if there is none.
+
+        Most calls are settled when this returns, so that they cost no task: `answer` gives what came of them, or
+        `finish_fetch` when it is there. Raises `EngineError` if the request is not let in.
+        """
+        if not self._idle or self._queue:
+            return None
+        invocation = Invocation(self, "fetch", request_id)
+        body = self._bounded_request(body, request_id)
+        self._admit(request_id)
+        invocation.start(self._take_idle(invocation), (method, url, headers, body))
+        return invocation
+
+    async def finish_fetch(self, invocation: Invocation) -> Answer:
+        """The answer of a fetch that has begun, when it is there. Raises `EngineError`."""
+        await invocation.wait()
+        return self.answer(invocation)
+
+    def answer(self, invocation: Invocation) -> Answer:
+        """The answer of a fetch that is settled. Raises `EngineError`."""
+        status, headers, body = invocation.result()
+        body = self._bounded_answer(headers, body, invocation.request_id)
+        return Answer(status, headers, body, invocation.cpu_ns / 1e6, invocation.cold)
 
     async def call(
         self, method: str, arguments: str, attachments: list[Payload], *, request_id: str
     ) -> tuple[str, list[Payload]]:
         """Calls a public method of the worker: see the contract's `handler.call`. Raises `EngineError`."""
         invocation = Invocation(self, "call", request_id)
+        self._admit(request_id)
         instance = await self._instance(invocation)
         sendable = [self._bounded_request(each, request_id) for each in attachments] if attachments else attachments
-        value, returned = await invocation.run(instance, (method, arguments, sendable))
+        invocation.start(instance, (method, arguments, sendable))
+        await invocation.wait()
+        value, returned = invocation.result()
         return value, [self._bounded_answer("", each, request_id) for each in returned] if returned else returned
 
     async def close(self) -> None:
@@ -279,11 +190,14 @@ class WorkerPool:
         if self._live == 0:
             self._empty.set()
 
-    async def _instance(self, invocation: Invocation) -> Instance:
-        """An instance for a call: an idle one, a new one, or the next that comes free."""
+    def _admit(self, request_id: str) -> None:
+        """Counts a request. Raises `TooManyRequests` if there have been too many."""
         wait_s = self._rate.take(self.engine.now)
         if wait_s:
-            raise self._refusal(TooManyRequests(self.limits.requests_per_s, ceil(wait_s)), invocation.request_id)
+            raise self._refusal(TooManyRequests(self.limits.requests_per_s, ceil(wait_s)), request_id)
+
+    async def _instance(self, invocation: Invocation) -> Instance:
+        """An instance for a call: an idle one, a new one, or the next that comes free."""
         if self._idle and not self._queue:
             return self._take_idle(invocation)
         if self._closed:

@@ -1,0 +1,153 @@
+"""One call of a worker: from its start on an instance to its answer, and on to the guest's end, which may be later."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from host_bindings.body import Payload
+from host_bindings.contract import Err, Failure
+from runtime.engine.errors import (
+    BindingLimitExceeded,
+    EngineError,
+    GuestException,
+    GuestTrapped,
+    LimitExceeded,
+    MemoryLimitExceeded,
+    WorkerUnavailable,
+)
+from runtime.engine.layout import CodecError
+from runtime.engine.native import NativeError
+
+if TYPE_CHECKING:
+    from runtime.engine.instance import Instance
+    from runtime.engine.pool import WorkerPool
+
+
+class Invocation:
+    """One call: from its start on an instance until the guest is done, which may be after the answer."""
+
+    __slots__ = ("_answer", "_failure", "_waiter", "cold", "cpu_ns", "instance", "limits", "name", "pool", "request_id")
+
+    def __init__(self, pool: WorkerPool, name: str, request_id: str) -> None:
+        self.pool = pool
+        self.name = name
+        self.request_id = request_id
+        self.limits = pool.limits
+        self.cold = False
+        """Whether an instance was made for this call."""
+        self.cpu_ns = 0
+        """CPU time until the call was settled."""
+        self.instance: Instance | None = None
+        self._answer: Any = None
+        self._failure: EngineError | None = None
+        self._waiter: asyncio.Future[None] | None = None
+
+    def respond(self, status: int, headers: str, body: Payload) -> None:
+        """The guest answers before it is done."""
+        if self.name != "fetch":
+            raise Failure("TypeError", "Only fetch can be answered early.")
+        if self._answer is not None:
+            raise Failure("TypeError", "This request has been answered already.")
+        self._settle((status, headers, body))
+
+    def abort(self, error: EngineError) -> None:
+        """Ends the call."""
+        if self.instance is not None:
+            self.instance.abort(error)
+
+    @property
+    def settled(self) -> bool:
+        """Whether there is an outcome: `result` gives it."""
+        return self._answer is not None or self._failure is not None
+
+    def start(self, instance: Instance, arguments: tuple[Any, ...]) -> None:
+        """Begins the call; often it is settled when this returns."""
+        self.instance = instance
+        engine = self.pool.engine
+        engine.invocations[self] = engine.now + self.limits.wall_ms / 1000
+        try:
+            instance.call(self.name, arguments, self, self._done)
+        except (CodecError, NativeError) as error:
+            engine.invocations.pop(self, None)
+            self.pool.release(instance)
+            self._failure = GuestTrapped(f"The worker cannot be called: {error}")
+
+    async def wait(self) -> None:
+        """Returns when the call is settled. If the caller is cancelled, so is the call."""
+        if not self.settled:
+            self._waiter = self.pool.engine.loop.create_future()
+            try:
+                await self._waiter
+            except asyncio.CancelledError:
+                self.abort(WorkerUnavailable("The caller has gone."))
+                raise
+
+    def result(self) -> Any:
+        """What the export returned, or what was given to `respond`. Raises `EngineError`."""
+        if self._failure is not None:
+            raise self._failure
+        return self._answer
+
+    def _settle(self, answer: Any) -> None:
+        self._answer = answer
+        if self.instance is not None:
+            self.cpu_ns = self.instance.cpu_ns
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _done(self, instance: Instance, error: EngineError | None) -> None:
+        """The guest is done, or its call was ended."""
+        self.pool.engine.invocations.pop(self, None)
+        if error is None and self._answer is None:
+            error = self._take_result(instance)
+        elif error is None:
+            self._discard_result(instance)
+        if error is not None:
+            if self._answer is None:
+                self._failure = error
+                self._settle(None)
+                if isinstance(error, LimitExceeded):
+                    self.pool.log(self.request_id, "error", f"{error.message} [{error.code}]")
+            else:
+                self.pool.log(self.request_id, "error", f"After the answer: {error.message} [{error.code}]")
+        instance.end_call()
+        self.pool.release(instance)
+
+    def _take_result(self, instance: Instance) -> EngineError | None:
+        try:
+            result = instance.take_result(self.name)
+        except (CodecError, UnicodeDecodeError) as broken:
+            return GuestTrapped(f"The worker broke the contract: {broken}")
+        if isinstance(result, Err):
+            return self._exception(instance, *result.value)
+        self._settle(result)
+        return None
+
+    def _discard_result(self, instance: Instance) -> None:
+        """What `fetch` returned after it had answered by `respond`: only its error is of interest."""
+        error = self._take_result_error(instance)
+        if error is not None:
+            self.pool.log(self.request_id, "error", error)
+
+    def _take_result_error(self, instance: Instance) -> str | None:
+        try:
+            result = instance.take_result(self.name)
+        except (CodecError, UnicodeDecodeError) as broken:
+            return f"The worker broke the contract: {broken}"
+        if isinstance(result, Err):
+            return str(result.value[2] or result.value[1])
+        body = result[2]
+        if hasattr(body, "close"):
+            body.close()
+        return None
+
+    def _exception(self, instance: Instance, name: str, message: str, traceback: str) -> EngineError:
+        self.pool.log(self.request_id, "error", traceback or f"{name}: {message}")
+        if name == "MemoryError":
+            instance.spent = True
+            return MemoryLimitExceeded(self.limits.memory_bytes)
+        reached = instance.limit_reached
+        if reached is not None and reached.message in message:
+            return BindingLimitExceeded(reached.code, reached.status, reached.message)
+        return GuestException(name, message, traceback)
