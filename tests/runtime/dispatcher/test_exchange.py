@@ -15,7 +15,7 @@ from host_bindings.contract import Failure
 from runtime.dispatcher.errors import answer_of, refusal
 from runtime.dispatcher.exchange import Exchange
 from runtime.dispatcher.framing import InvalidAnswer
-from runtime.dispatcher.http import HttpServer
+from runtime.dispatcher.http import AtOnce, HttpServer
 
 Handle = Callable[[Exchange], Awaitable[None]]
 Client = Callable[["Connection"], Awaitable[None]]
@@ -62,7 +62,7 @@ class Connection:
         return body
 
 
-def serve(handle: Handle, client: Client) -> None:
+def serve(handle: Handle, client: Client, at_once: AtOnce | None = None) -> None:
     """Runs a client against a server that handles each exchange so; an error of the handler's becomes an answer."""
 
     async def handler(exchange: Exchange) -> Exchange:
@@ -73,7 +73,7 @@ def serve(handle: Handle, client: Client) -> None:
         return exchange
 
     async def main() -> None:
-        http = HttpServer(handler)
+        http = HttpServer(handler, at_once=at_once)
         listener = await asyncio.get_running_loop().create_server(http, "127.0.0.1", 0)
         reader, writer = await asyncio.open_connection(*listener.sockets[0].getsockname())
         try:
@@ -634,3 +634,94 @@ def test_draining_lets_a_running_request_finish() -> None:
         return body
 
     assert asyncio.run(main()) == b"done"
+
+
+# Answers without waiting
+
+
+def at_once(exchange: Exchange) -> bytes | None:
+    """Paths that begin with /now; what they say and the body. Everything else has to wait."""
+    if not exchange.path.startswith("/now") or not exchange.is_complete:
+        return None
+    body = exchange.body_at_hand(LIMIT)
+    assert body is None or isinstance(body, str | bytes)
+    return b"".join(exchange.rendered(200, "x-way: short\n", body or exchange.path, "r1"))
+
+
+async def later(exchange: Exchange) -> None:
+    body = await exchange.body(LIMIT)
+    await asyncio.sleep(0.001)
+    assert body is None or isinstance(body, str)
+    await exchange.answer(200, "x-way: long\n", body or exchange.path, "r1")
+
+
+def test_a_request_that_need_not_wait_is_answered_like_any_other() -> None:
+    async def client(connection: Connection) -> None:
+        for path, way in (("/now/1", "short"), ("/1", "long"), ("/now/2", "short"), ("/2", "long")):
+            await connection.send(f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+            status, headers, body = await connection.answer()
+            assert (status, headers["x-way"], body) == (200, way, path.encode())
+
+    serve(later, client, at_once)
+
+
+def test_a_body_that_came_with_its_head_need_not_wait_and_one_in_parts_does() -> None:
+    async def client(connection: Connection) -> None:
+        head = b"POST /now HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n"
+        await connection.send(head + b"body")
+        _, headers, body = await connection.answer()
+        assert (headers["x-way"], body) == ("short", b"body")
+        await connection.send(head + b"bo")
+        await asyncio.sleep(0.05)
+        await connection.send(b"dy")
+        _, headers, body = await connection.answer()
+        assert (headers["x-way"], body) == ("long", b"body")
+
+    serve(later, client, at_once)
+
+
+def test_pipelined_requests_keep_their_order_whichever_way_they_go() -> None:
+    async def client(connection: Connection) -> None:
+        paths = [b"/now/%d" % n if n % 3 else b"/%d" % n for n in range(60)]
+        requests = [b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n" % path for path in paths]
+        for start in range(0, 60, 5):
+            await connection.send(b"".join(requests[start : start + 4]))
+            await connection.send(requests[start + 4])
+        assert [(await connection.answer())[2] for _ in paths] == paths
+
+    serve(later, client, at_once)
+
+
+def test_the_last_request_of_a_connection_ends_it_whichever_way_it_went() -> None:
+    async def client(connection: Connection) -> None:
+        await connection.send(b"GET /now HTTP/1.1\r\nHost: a\r\n\r\n")
+        await connection.answer()
+        await connection.send(b"GET /now HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        assert (await connection.answer())[1]["connection"] == "close"
+        assert await connection.ended()
+
+    serve(later, client, at_once)
+
+
+def test_a_malformed_request_after_a_good_one_is_refused() -> None:
+    async def client(connection: Connection) -> None:
+        await connection.send(b"GET /now HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert (await connection.answer())[0] == 200
+        await connection.send(b"GET /now HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n")
+        assert (await connection.answer())[0] == 400
+        assert await connection.ended()
+
+    serve(later, client, at_once)
+
+
+def test_a_caller_that_leaves_at_once_disturbs_nobody() -> None:
+    async def client(connection: Connection) -> None:
+        address = connection.writer.get_extra_info("peername")
+        for _ in range(20):
+            _, writer = await asyncio.open_connection(*address)
+            writer.write(b"GET /now HTTP/1.1\r\nHost: a\r\n\r\n")
+            writer.transport.abort()
+        await connection.send(b"GET /now HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert (await connection.answer())[2] == b"/now"
+
+    serve(later, client, at_once)
