@@ -28,6 +28,7 @@ CASES: list[tuple[BaseException, int, str]] = [
     (engine.TooManyRequests(50, 1), 429, "limit.requests"),
     (engine.TooBusy(1), 503, "limit.queue"),
     (engine.WorkerUnavailable("why"), 503, "unavailable"),
+    (engine.WorkerStopped(), 503, "stopped"),
     (engine.HostFault("it is our fault"), 500, "internal"),
     (OSError(2, "secret", "/secret"), 500, "internal"),
     (KeyError("secret"), 500, "internal"),
