@@ -26,7 +26,7 @@ def no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*arguments: object) -> None:
         raise AssertionError("this should have been in the cache")
 
-    monkeypatch.setattr(component, "_componentize", refuse)
+    monkeypatch.setattr(component, "_load", refuse)
 
 
 def test_the_same_source_elsewhere_is_built_once(
@@ -108,11 +108,15 @@ import os
 
 import purely
 
-for folder in ("/0", "/1", "/2"):
-    open(folder + "/planted.py", "w").close()
+refused = []
+for folder in ("/0", "/1", "/2", "/python", "/world", "/bundled"):
+    try:
+        open(folder + "/planted.py", "w").close()
+    except OSError:
+        refused.append(folder)
 foreign = [name for name in ("pytest", "aiohttp", "wasmtime", "pip", "werkzeug") if importlib.util.find_spec(name)]
 others = [os.listdir(f"/{n}") for n in range(3, 10) if os.path.exists(f"/{n}")]
-raise RuntimeError(f"{purely.NAME} {foreign} {others}")
+raise RuntimeError(f"{purely.NAME} {foreign} {others} {refused}")
 """
 
 
@@ -124,7 +128,10 @@ def test_a_worker_gets_its_packages_and_nothing_else_of_the_machine(build_projec
     with pytest.raises(BuildError) as caught:
         build_project({"entry.py": PROBE, "pyproject.toml": with_dependency(made, "purely")})
 
-    assert str(caught.value) == "The worker does not load: RuntimeError: packed [] [[]]"
+    assert (
+        str(caught.value)
+        == "The worker does not load: RuntimeError: packed [] [] ['/0', '/python', '/world', '/bundled']"
+    )
     assert list((tmp_path / "cache/dependencies").rglob("inner.py"))
     assert not list(tmp_path.rglob("planted.py"))
 

@@ -9,6 +9,7 @@ import asyncio
 import inspect
 import linecache
 import logging
+import random
 import sys
 import traceback
 from collections.abc import Callable
@@ -174,6 +175,31 @@ class Worker:
             for failure in await asyncio.gather(*tasks, return_exceptions=True):
                 if isinstance(failure, BaseException):
                     host.log.write(Level.ERROR, _trace(failure))
+
+
+class FreshWorker(Worker):
+    """A worker as it is in its component: before its first request it makes its random numbers its own.
+
+    Without that every instance would begin with those of the component's memory.
+    """
+
+    @classmethod
+    def become(cls, handler: Any, main: ModuleType) -> None:
+        """Makes a component's handler the worker of the module `main`. Raises TypeError as `Worker` does."""
+        handler.__class__ = cls
+        handler.__init__(main)
+
+    def fetch(self, method: str, url: str, headers: str, body: Any) -> HostResponse:
+        self._begin()
+        return self.fetch(method, url, headers, body)
+
+    def call(self, method: str, arguments: str, attachments: list[Any]) -> Outcome:
+        self._begin()
+        return self.call(method, arguments, attachments)
+
+    def _begin(self) -> None:
+        random.seed()
+        self.__class__ = Worker  # type: ignore[assignment]
 
 
 def find_entrypoint(main: ModuleType) -> tuple[type[Any] | None, Callable[..., Any] | None]:
