@@ -1,8 +1,8 @@
 """Taking the core modules that many components share out of a component.
 
-Of a Python worker's 22 MB, CPython and its libraries are byte for byte the same in every worker; what differs is one
-module with a snapshot of memory. Such modules become imports, named by their content, so that each is compiled,
-stored and mapped once:
+Of a Python worker's 24 MB, CPython, its libraries and the memory with which they begin are byte for byte the same in
+every worker of one SDK (see `guest_sdk.build.snapshot`); what differs is a small module that changes this memory. Large
+modules become imports, named by their content, so that each is compiled, stored and mapped once:
 
     (core module M ...)   ->   (core type T (module ...)) (import "cloister-module-x<sha256>" (core module M (type T)))
 
@@ -24,8 +24,11 @@ from runtime.artifacts.component import CORE_MODULE_SORT, CORE_SORT, Outline, Se
 from runtime.artifacts.core_module import ModuleInterface, NotPlain, read_interface
 
 CODE_BYTES_MIN = 64 * 1024
-"""A module with at least so much code is hoisted. Code is what is dear to compile and what workers have in common: a
-memory snapshot is all data, and is the largest module of all."""
+"""A module with at least so much code is hoisted: code is what is dear to compile."""
+
+DATA_BYTES_MIN = 4 * 1024 * 1024
+"""A module of at least so many bytes is hoisted whatever is in it: a base's memory is all data. What a worker changes in
+it is less, and would only take longer to instantiate."""
 
 HOISTED_MAX = 16
 """How many modules of one component are hoisted."""
@@ -65,7 +68,8 @@ def find_hoisted(data: Buffer, outline: Outline) -> tuple[HoistedModule, ...]:
         interfaces = _Interfaces(data, modules)
         used = _used_exports(data, outline, interfaces)
         for index, section in enumerate(modules):
-            if section.code_bytes < CODE_BYTES_MIN or len(found) == HOISTED_MAX:
+            large = section.code_bytes >= CODE_BYTES_MIN or section.end - section.body >= DATA_BYTES_MIN
+            if not large or len(found) == HOISTED_MAX:
                 continue
             sha256 = digest(data, section.body, section.end)
             if sha256 not in found:  # an import's name must be unique: a second copy stays where it is

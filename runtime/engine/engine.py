@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import thread_time_ns
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 from host_bindings.context import GuestContext
 from host_bindings.contract import Interface
@@ -123,8 +124,10 @@ class Engine:
         """Instances without a call, least recently used first, and since when."""
         self._cpu_mark_ns = thread_time_ns()
         self._interfaces = tuple(interfaces)
-        self._modules: dict[str, NativeModule] = {}
-        self._linkers: dict[tuple[str, ...], Linker] = {}
+        # For as long as a component needs them.
+        self._modules: WeakValueDictionary[str, NativeModule] = WeakValueDictionary()
+        self._linkers: WeakValueDictionary[tuple[str, ...], Linker] = WeakValueDictionary()
+        self._loading = threading.Lock()
         self._ticker = Ticker(self.native)
         self.keep_ticking = self._ticker.keep
         self._watch = self.loop.call_later(WATCH_INTERVAL_S, self._watchdog)
@@ -135,15 +138,20 @@ class Engine:
         `component` and `modules` (by the name under which the component imports them) are files that this host
         compiled and has verified: they run as native code. Raises `NativeError` if they are not for this engine.
         """
-        for name, path in modules.items():
-            if name not in self._modules:
-                self._modules[name] = NativeModule(self.native.engine, path)
+        native = NativeComponent(self.native.engine, component)
         key = tuple(sorted(modules))
-        linker = self._linkers.get(key)
-        if linker is None:
-            used = {name: self._modules[name] for name in key}
-            linker = self._linkers[key] = build_linker(self.native, self._interfaces, used, self.instances)
-        return LoadedComponent(NativeComponent(self.native.engine, component), linker)
+        with self._loading:
+            linker = self._linkers.get(key)
+            if linker is None:
+                used = {name: self._module(name, modules[name]) for name in key}
+                linker = self._linkers[key] = build_linker(self.native, self._interfaces, used, self.instances)
+        return LoadedComponent(native, linker)
+
+    def _module(self, name: str, path: Path) -> NativeModule:
+        module = self._modules.get(name)
+        if module is None:
+            module = self._modules[name] = NativeModule(self.native.engine, path)
+        return module
 
     def cpu_time_ns(self, elapsed_ns: int) -> int:
         """The CPU time of a slice that has just ended and took so long: at most what the thread has really had."""

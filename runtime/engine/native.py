@@ -24,6 +24,7 @@ Who owns what, who frees it, and on which thread (wasmtime 50.0, crates/c-api):
 from __future__ import annotations
 
 import ctypes
+import weakref
 from collections.abc import Callable, Mapping
 from ctypes import CFUNCTYPE, addressof, byref, c_bool, c_char_p, c_size_t, c_uint8, c_uint32, c_uint64
 from pathlib import Path
@@ -284,6 +285,11 @@ class CallSlot:
         self._kind.value = 0
 
 
+def _delete_linker(pointer: int, _thunks: list[Any]) -> None:
+    """The thunks are kept until here: the linker's functions point to them."""
+    _linker_delete(pointer)
+
+
 class Linker:
     """Definitions for the imports of components. Complete after `__init__`: it is shared by running instantiations."""
 
@@ -292,6 +298,7 @@ class Linker:
         self._modules = dict(modules)
         self._thunks: list[Any] = []
         self.pointer: int = _linker_new(engine.pointer)
+        weakref.finalize(self, _delete_linker, self.pointer, self._thunks).atexit = False
         root = _linker_root(self.pointer)
         try:
             for name, module in modules.items():
