@@ -77,7 +77,7 @@ def test_a_python_worker_runs_from_shared_modules(bench: Bench) -> None:
         async with bench.store() as store:
             artifact = await store.add(raw_component("raw_worker"))
             with await store.compiled(artifact.digest) as compiled:
-                assert len(compiled.modules) == 3
+                assert len(compiled.modules) == 4
                 assert await answer(compiled, "/hello") == "hello"
 
     asyncio.run(main())
