@@ -1,4 +1,4 @@
-"""The memory with which a component begins: read out of its core module, and written back with immortal objects."""
+"""The memory with which a component begins: read out of its core module, and written back with other content."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import struct
 from collections.abc import Iterable
 
 from guest_sdk.build.binary import (
-    CORE_MODULE,
     PREAMBLE_BYTES,
     Reader,
     Unknown,
@@ -15,6 +14,7 @@ from guest_sdk.build.binary import (
     section,
     sections,
     sized,
+    u32,
     vector,
 )
 from guest_sdk.build.errors import BuildError
@@ -44,10 +44,7 @@ def with_immortals(component: bytes, objects: Iterable[tuple[int, int]], immorta
     address of an object that is immortal anyway. Objects that have gone meanwhile are passed over. Raises `BuildError`
     if the memory does not look as CPython 3.14 makes it.
     """
-    layout = read_layout(component)
-    start, end = layout.modules[layout.instances[layout.exporter(component, "memory")] or 0]
-    module = component[start:end]
-    image = _read(module)
+    image = read_memory(component)
     (count,) = struct.unpack_from("<I", image, immortal)
     found = wanted = 0
     for address, kind in objects:
@@ -60,43 +57,66 @@ def with_immortals(component: bytes, objects: Iterable[tuple[int, int]], immorta
             found += 1
     if count < IMMORTAL_MIN or found < MATCHING_MIN * wanted:
         raise BuildError("This build does not know how this version of CPython keeps its objects.")
-    changed = module[:PREAMBLE_BYTES] + b"".join(
-        section(identity, _segments(image) if identity == _DATA else module[body:stop])
-        for identity, body, stop in sections(module, 0, len(module))
-    )
-    return b"".join(
-        (
-            component[:PREAMBLE_BYTES],
-            *(
-                section(identity, changed if (identity, body) == (CORE_MODULE, start) else component[body:stop])
-                for identity, body, stop in sections(component, 0, len(component))
-            ),
-        )
-    )
+    return with_memory(component, image)
 
 
-def _read(module: bytes) -> bytearray:
+def read_memory(component: bytes) -> bytearray:
+    """What the component's memory holds when it begins. Raises `BuildError` if it is laid out in an unknown way."""
     image = bytearray()
-    for identity, body, _ in sections(module, 0, len(module)):
-        reader = Reader(module, body)
-        if identity == _MEMORY:
-            if reader.u32() != 1:
-                raise Unknown
-            reader.byte()
-            image = bytearray(reader.u32() * PAGE_BYTES)
-        elif identity == _DATA:
-            for _ in range(reader.u32()):
-                if reader.u32() != 0 or reader.byte() != _I32_CONST:
-                    raise Unknown
-                offset = reader.s32()
-                if reader.byte() != _END:
-                    raise Unknown
-                content = reader.take(reader.u32())
-                image[offset : offset + len(content)] = content
+    start, end = _memory_module(component)
+    try:
+        for identity, body, _ in sections(component, start, end):
+            reader = Reader(component, body)
+            if identity == _MEMORY:
+                image = bytearray(_memory_pages(reader) * PAGE_BYTES)
+            elif identity == _DATA:
+                for _ in range(reader.u32()):
+                    offset, content = _segment(reader)
+                    image[offset : offset + len(content)] = content
+    except Unknown:
+        raise BuildError("componentize-py has made a memory that this build does not understand.") from None
     return image
 
 
-def _segments(image: bytearray) -> bytes:
+def with_memory(component: bytes, image: bytes | bytearray) -> bytes:
+    """The component with another memory to begin with, which may be larger."""
+    start, end = _memory_module(component)
+    new = {_MEMORY: vector([b"\x00" + u32(len(image) // PAGE_BYTES)]), _DATA: _segments(image)}
+    module = component[start : start + PREAMBLE_BYTES] + b"".join(
+        section(identity, new.get(identity, component[body:stop]))
+        for identity, body, stop in sections(component, start, end)
+    )
+    return component[:PREAMBLE_BYTES] + b"".join(
+        section(identity, module if body == start else component[body:stop])
+        for identity, body, stop in sections(component, 0, len(component))
+    )
+
+
+def _memory_module(component: bytes) -> tuple[int, int]:
+    """Where the core module that defines the memory begins and ends."""
+    layout = read_layout(component)
+    module = layout.instances[layout.exporter(component, "memory")]
+    assert module is not None
+    return layout.modules[module]
+
+
+def _memory_pages(reader: Reader) -> int:
+    if reader.u32() != 1 or reader.byte() != 0x00:
+        raise Unknown  # more than one memory, or one with a maximum
+    return reader.u32()
+
+
+def _segment(reader: Reader) -> tuple[int, bytes]:
+    """(offset, content) of an active segment of memory 0."""
+    if reader.u32() != 0 or reader.byte() != _I32_CONST:
+        raise Unknown
+    offset = reader.s32()
+    if reader.byte() != _END:
+        raise Unknown
+    return offset, reader.take(reader.u32())
+
+
+def _segments(image: bytes | bytearray) -> bytes:
     """A data section that makes a memory of zeros this one."""
     found: list[bytes] = []
     zeros = bytes(GAP_BYTES)

@@ -14,10 +14,15 @@ import wasmtime
 from wasmtime import component as wc
 
 from guest_sdk.build import snapshot
+from guest_sdk.build.image import PAGE_BYTES, with_memory
 from guest_sdk.build.load_job import NO_BINDINGS, LoadJob
 
 HANDLER = "cloister:worker/handler@0.1.0"
 READ_BYTES = 1024 * 1024
+
+CHANGED_BYTES_MAX = 4 * 1024 * 1024
+"""Changes are copied into each instance. A worker that has more of them gets a memory of its own; its instances share
+what they do not change of it."""
 
 
 def main(argument: str) -> None:
@@ -36,8 +41,11 @@ def main(argument: str) -> None:
     _function(store, instance, snapshot.FINISH)(store)
     after = _memory(store, instance)
     changes = snapshot.find_changes(before, after)
-    grown_pages = (len(after) - len(before)) // snapshot.PAGE_BYTES
-    Path(job.output).write_bytes(snapshot.with_changes(base, changes, grown_pages))
+    if sum(len(change.content) for change in changes) <= CHANGED_BYTES_MAX:
+        made = snapshot.with_changes(base, changes, (len(after) - len(before)) // PAGE_BYTES)
+    else:
+        made = with_memory(base, bytes(snapshot.SCRATCH_BYTES) + after[snapshot.SCRATCH_BYTES :])
+    Path(job.output).write_bytes(made)
 
 
 def _refuse_bindings(engine: wasmtime.Engine, linker: wc.Linker, component: wc.Component) -> None:
@@ -77,7 +85,7 @@ def _function(store: wasmtime.Store, instance: wc.Instance, name: str, interface
 
 
 def _memory(store: wasmtime.Store, instance: wc.Instance) -> bytes:
-    size = _function(store, instance, snapshot.SIZE)(store) * snapshot.PAGE_BYTES
+    size = _function(store, instance, snapshot.SIZE)(store) * PAGE_BYTES
     read = _function(store, instance, snapshot.READ)
     parts = (read(store, start, min(READ_BYTES, size - start)) for start in range(0, size, READ_BYTES))
     return b"".join(part.encode("latin-1") for part in parts)

@@ -20,8 +20,6 @@ READ, SIZE, FINISH = "cloister-read", "cloister-size", "cloister-finish"
 """Exports of the instrumented base: part of its memory as ISO 8859-1 text; its size in pages of 64 KiB; makes libc and
 the WASI adapter forget the files that they have opened."""
 
-PAGE_BYTES = 64 * 1024
-
 SCRATCH_BYTES = 8
 """The first bytes of the memory, where C has no object: `READ` leaves its result there."""
 
@@ -83,7 +81,7 @@ def with_changes(base: bytes, changes: list[Change], grown_pages: int) -> bytes:
     layout = read_layout(base)
     return base + b"".join(
         (
-            section(binary.CORE_MODULE, _patch(changes, grown_pages)),
+            section(binary.CORE_MODULE, patch(changes, grown_pages)),
             section(binary.CORE_INSTANCE, vector([_instance(len(layout.modules), _memory_of(base, layout))])),
         )
     )
@@ -180,7 +178,7 @@ def _window() -> bytes:
     )
 
 
-def _patch(changes: list[Change], grown_pages: int) -> bytes:
+def patch(changes: list[Change], grown_pages: int) -> bytes:
     """A core module that imports a memory, and grows and changes it when it is instantiated."""
     # memory.grow; unreachable if there is no memory to be had
     code = b"" if not grown_pages else b"\x41" + s32(grown_pages) + b"\x40\x00\x41\x7f\x46\x04\x40\x00\x0b"

@@ -13,10 +13,11 @@ from host_bindings.body import Body, Payload, payload_bytes
 from host_bindings.d1.service import SqlService
 from host_bindings.interfaces import ALL
 from host_bindings.scope import Binding, Resources, Tenant
-from runtime.engine.engine import Engine
+from runtime.artifacts import ArtifactStore
+from runtime.engine.engine import Engine, LoadedComponent
 from runtime.engine.limits import Limits
 from runtime.engine.pool import Answer, WorkerPool
-from tests.components import machine_code
+from tests.components import cache_directory
 from workers import rpc
 
 PROJECTS = Path(__file__).parent / "projects"
@@ -24,17 +25,16 @@ T = TypeVar("T")
 
 
 class Laboratory:
-    """The worker in the folder `project`, built and loaded. `log` collects (level, message)."""
+    """The worker in the folder `project`, loaded. `log` collects (level, message)."""
 
-    def __init__(self, engine: Engine, resources: Resources, project: Path) -> None:
+    def __init__(self, engine: Engine, resources: Resources, project: Path, component: LoadedComponent) -> None:
         configuration = read_configuration(project)
-        code = machine_code(build(project, wit_directory=WIT_DIRECTORY))
         bindings = [_binding(binding) for binding in configuration.bindings]
         bindings.append(Binding("d1", "JS_DB", "javascript", js_types=True))
         self.log: list[tuple[str, str]] = []
         self.pool = WorkerPool(
             engine,
-            engine.load(code, {}),
+            component,
             resources.scope(Tenant("tests", configuration.name), bindings),
             Limits(),
             lambda _id, level, message: self.log.append((level, message)),
@@ -58,6 +58,18 @@ class Laboratory:
         return await self.call("run", code, *arguments, **named)
 
 
+async def loaded(engine: Engine, project: Path) -> LoadedComponent:
+    """The project's component, built; what it shares with others comes compiled from the tests' cache."""
+    component = await asyncio.to_thread(build, project, wit_directory=WIT_DIRECTORY)
+    store = ArtifactStore(cache_directory() / "artifacts")
+    try:
+        artifact = await store.add(component)
+        with await store.compiled(artifact.digest) as compiled:
+            return engine.load(compiled.component, compiled.modules)
+    finally:
+        await store.close()
+
+
 async def content(body: Payload) -> bytes:
     return await payload_bytes(body, 100 * 1024 * 1024)
 
@@ -71,7 +83,7 @@ def in_laboratory(
         sql = SqlService(directory)
         engine = Engine(ALL, flush=wasi.flush)
         resources = Resources(directory, sql)
-        laboratory = Laboratory(engine, resources, project)
+        laboratory = Laboratory(engine, resources, project, await loaded(engine, project))
         try:
             return await body(laboratory)
         finally:
