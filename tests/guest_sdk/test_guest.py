@@ -252,7 +252,7 @@ def test_the_environment_is_the_workers_own(experiment: Experiment) -> None:
             [1, 2],
             True,
         ]
-        assert await worker.run("return sorted(env)") == ["BUCKET", "DB", "GREETING", "KV", "SETTINGS"]
+        assert await worker.run("return sorted(env)") == ["BUCKET", "DB", "GREETING", "JS_DB", "KV", "SETTINGS"]
         with pytest.raises(GuestException, match="This worker has no binding 'OTHER'"):
             await worker.run("env.OTHER")
 
