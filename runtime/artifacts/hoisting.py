@@ -27,8 +27,8 @@ CODE_BYTES_MIN = 64 * 1024
 """A module with at least so much code is hoisted: code is what is dear to compile."""
 
 DATA_BYTES_MIN = 4 * 1024 * 1024
-"""A module of at least so many bytes is hoisted whatever is in it: a base's memory is all data. The changes that a worker
-makes to it are fewer bytes: nobody shares them, and each module that is hoisted makes instantiation dearer."""
+"""A module of so many bytes is hoisted whatever is in it: a base's memory is all data. The changes that a worker makes
+to it are fewer bytes: nobody shares them, and each module that is hoisted makes instantiation dearer."""
 
 HOISTED_MAX = 16
 """How many modules of one component are hoisted."""
