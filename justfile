@@ -20,6 +20,11 @@ serve *arguments: _ready
 test *arguments: _ready
     @exec python -m pytest --numprocesses 2 --dist loadscope "$@"
 
+# Kill, cut off, damage and fill up in long loops, and print what was done (up to an hour)
+[no-exit-message]
+torture *arguments: _ready
+    @exec python -m pytest tests/torture --full --timeout 3600 -n 0 "$@"
+
 # Measure beside bare aiohttp, workerd and Miniflare (--case NAME, --short, --smoke): see docs/performance.md
 [no-exit-message]
 bench *arguments: _ready

@@ -6,7 +6,6 @@ import http.client
 import json
 import random
 import shutil
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ import pytest
 from tests.components import raw_component
 from tests.e2e.server import Server, start
 from tests.linearizability import History, is_linearizable
+from tests.torture.buckets import assert_no_orphans
 
 CLIENTS = 4
 """Of each process."""
@@ -251,7 +251,7 @@ def test_put_delete_get_and_list_of_objects_agree_and_leave_nothing_behind(clien
     for key in keys[1:]:
         clients[0].call("r2.delete", "R2", [key])
     clients[0].call("r2.put", "R2", "a", "last")
-    assert_no_orphans(pair.data, objects=1)
+    assert_no_orphans(pair.data)
 
 
 def test_of_racing_completions_and_aborts_one_wins(clients: list[Client], pair: Server) -> None:
@@ -290,29 +290,4 @@ def test_of_racing_completions_and_aborts_one_wins(clients: list[Client], pair: 
     assert clients[0].call("r2.get", "R2", "object") in completed
     for upload in open_uploads:
         clients[0].call("r2.abort-multipart-upload", "R2", "object", upload)
-    assert_no_orphans(pair.data, objects=1)
-
-
-def assert_no_orphans(data: Path, objects: int) -> None:
-    """Every file of the buckets under `data` that have objects is named by an object, and every object has its file.
-
-    Files are removed after the answer, soon.
-    """
-    deadline = time.monotonic() + 30
-    while True:
-        complaints = []
-        for database in data.glob("resources/*/r2_bucket/*/r2.sqlite"):
-            directory = database.parent
-            with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as connection:
-                named = dict(connection.execute("SELECT file, size FROM objects"))
-                parts = {file for (file,) in connection.execute("SELECT file FROM parts")}
-            connection.close()
-            found = {path.name: path.stat().st_size for path in directory.glob("objects/*/*")}
-            if {name: size for name, size in found.items() if name not in parts} != named:
-                complaints.append(f"{directory}: {len(found)} files, {len(named)} objects")
-            if list(directory.glob("incoming/*")):
-                complaints.append(f"{directory}: incoming is not empty")
-        if not complaints:
-            return
-        assert time.monotonic() < deadline, complaints
-        time.sleep(0.1)
+    assert_no_orphans(pair.data)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
+import shutil
 import signal
 import socket
 import threading
@@ -16,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.components import raw_component
-from tests.e2e.server import Reply, Server, start, wait_until
+from tests.e2e.server import SCRIPTS, Reply, Server, start, wait_until
 
 CRASHED = "a server process has crashed and is started again"
 
@@ -64,9 +65,9 @@ def deploy_raw(server: Server, name: str = "raw", **limits: object) -> None:
 
 
 @pytest.fixture(scope="module")
-def raw_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def raw_data(deployed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data directory in which the raw worker is deployed."""
-    data = tmp_path_factory.mktemp("processes") / "data"
+    data = shutil.copytree(deployed, tmp_path_factory.mktemp("processes") / "data")
     with start(data) as server:
         deploy_raw(server)
         assert server.stop() == 0
@@ -287,8 +288,6 @@ def test_a_process_that_is_killed_from_outside_stops_no_worker(raw_data: Path) -
 
 
 def script(server: Server, name: str) -> dict[str, object]:
-    from tests.e2e.server import SCRIPTS
-
     found: dict[str, object] = server.control("GET", f"{SCRIPTS}/{name}").json()["result"]["script"]
     return found
 
