@@ -133,7 +133,8 @@ class Server:
             listener.close()
 
     async def manage(self, admin: socket.socket) -> None:
-        """Serves the management API."""
+        """Serves the management API. Of the processes that share a data directory one does."""
+        await self._management.setup()
         self._site = web.SockSite(self._management, admin.dup())
         await self._site.start()
 
@@ -251,6 +252,7 @@ async def _start(
     if operator is not None:
         stack.push_async_callback(operator.close)
     application = create_control_application(registry, artifacts, resources, token, settings, policy)
+    # Set up only by the process that serves it: it looks after what its uploads leave on disk.
     management = web.AppRunner(
         application,
         access_log=None,
@@ -260,7 +262,6 @@ async def _start(
         # A body is stored as it was sent; nothing unpacks a compressed one on the way.
         auto_decompress=False,
     )
-    await management.setup()
     stack.push_async_callback(management.cleanup)
     http = HttpServer(
         dispatcher.handle,

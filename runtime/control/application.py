@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import AsyncIterator, Callable
 
 import msgspec
@@ -36,7 +37,7 @@ from runtime.control.openapi import describe
 from runtime.control.parts import Parts
 from runtime.control.routes import BASE, serve
 from runtime.control.transfers import Transfers
-from runtime.control.upload import remove_stale_uploads
+from runtime.control.upload import claim_uploads
 from runtime.engine.limits import LimitPolicy
 from runtime.registry import Registry, RegistryError
 from runtime.settings import ServerSettings
@@ -104,12 +105,13 @@ def _openapi(document: bytes) -> Handler:
 
 def _housekeeping(parts: Parts) -> Callable[[web.Application], AsyncIterator[None]]:
     async def run(application: web.Application) -> AsyncIterator[None]:
-        await asyncio.to_thread(remove_stale_uploads, parts.settings.uploads_directory)
+        claim = await asyncio.to_thread(claim_uploads, parts.settings.uploads_directory)
         task = asyncio.create_task(_keep_house(parts))
         yield
         task.cancel()
         await asyncio.wait((task,))
         await parts.transfers.close()
+        os.close(claim)
 
     return run
 

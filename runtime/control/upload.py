@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import fcntl
+import os
 import secrets
 import shutil
-import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from io import BufferedWriter
@@ -23,7 +24,6 @@ PARTS_MAX = 64
 UPLOAD_S_MAX = 600.0
 """How long a body may take to arrive."""
 
-_STALE_S = 2 * UPLOAD_S_MAX
 _WRITE_BYTES = 1024 * 1024
 _HEADERS_BYTES_MAX = PARTS_MAX * 8 * 1024
 
@@ -49,16 +49,21 @@ class Upload:
         return next(iter(by_filename or [file for file in self.files if file.field_name == module]), None)
 
 
-def remove_stale_uploads(directory: Path) -> None:
-    """Deletes what a server that was killed has left. Blocks on the disk."""
-    horizon = time.time() - _STALE_S
-    for path in directory.glob("*.upload"):
-        with contextlib.suppress(FileNotFoundError):
-            if path.stat().st_mtime < horizon:
-                path.unlink()
-    for path in directory.glob("*.transfer"):
-        # An address that a server that is gone has given out is good for nothing.
-        shutil.rmtree(path, ignore_errors=True)
+def claim_uploads(directory: Path) -> int:
+    """Says that a server uses the directory, until the descriptor that it gives is closed. Blocks on the disk.
+
+    If no other server does, what is in it was left by one that was killed, and is deleted. The address of a transfer
+    that such a server has given out is good for nothing.
+    """
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    with contextlib.suppress(BlockingIOError):
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for path in directory.glob("*.upload"):
+            path.unlink(missing_ok=True)
+        for path in directory.glob("*.transfer"):
+            shutil.rmtree(path, ignore_errors=True)
+    fcntl.flock(descriptor, fcntl.LOCK_SH)
+    return descriptor
 
 
 @contextlib.asynccontextmanager

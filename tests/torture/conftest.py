@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -34,7 +35,7 @@ def say(capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest) -> C
 
     def show(line: str) -> None:
         with capsys.disabled():
-            print(f"{request.node.name}: {line}", flush=True)
+            sys.stderr.write(f"{request.node.name}: {line}\n")
 
     return show
 

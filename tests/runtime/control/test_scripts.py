@@ -7,7 +7,7 @@ import hashlib
 import io
 import json
 import logging
-import os
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -15,7 +15,7 @@ import pytest
 from yarl import URL
 
 from runtime.control.upload import PARTS_MAX
-from tests.runtime.control.service import NAMESPACES, SCRIPTS, Control, RunControl, form
+from tests.runtime.control.service import NAMESPACES, SCRIPTS, Control, RunControl, form, serve_control
 
 SECRET = "correct horse battery staple"
 BINDINGS = [
@@ -277,16 +277,24 @@ def test_a_client_that_goes_away_leaves_nothing_behind(run_control: RunControl) 
 
 def test_what_a_killed_server_left_in_the_uploads_is_deleted_at_the_next_start(run_control: RunControl) -> None:
     async def first(control: Control) -> None:
-        old = control.settings.uploads_directory / "old.upload"
-        old.write_bytes(b"x")
-        os.utime(old, (0, 0))
-        (control.settings.uploads_directory / "new.upload").write_bytes(b"x")
+        (control.settings.uploads_directory / "left.upload").write_bytes(b"x")
+        (control.settings.uploads_directory / "left.transfer").mkdir()
 
     async def second(control: Control) -> None:
-        assert control.uploads() == ["new.upload"]
+        assert control.uploads() == []
 
     run_control(first)
     run_control(second)
+
+
+def test_what_another_server_is_receiving_stays(run_control: RunControl, artifacts_directory: Path) -> None:
+    async def test(control: Control) -> None:
+        (control.settings.uploads_directory / "under-way.upload").write_bytes(b"x")
+
+        async with serve_control(control.settings, artifacts_directory) as second:
+            assert second.uploads() == ["under-way.upload"]
+
+    run_control(test)
 
 
 @pytest.mark.parametrize("name", ["UPPER", "a.b", "-a", "a" * 64, "%2e%2e", "a%2Fb", "a%00b", "%C3%A9"])
