@@ -10,6 +10,7 @@ import json
 import re
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 
 from workers import Response, WorkerEntrypoint
 
@@ -186,6 +187,7 @@ def file_headers(file):
     }
 
 
+@lru_cache(256)
 def http_date(moment):
     return moment.strftime("%a, %d %b %Y %H:%M:%S GMT")
 

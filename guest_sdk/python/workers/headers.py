@@ -108,8 +108,12 @@ class Headers:
 
     def items(self) -> list[tuple[str, str]]:
         """(name, values joined); Set-Cookie, which cannot be joined, once for each value."""
+        pairs = self.pairs()
+        joined = dict(pairs)
+        if len(joined) == len(pairs):
+            return list(pairs)
         found = []
-        for name in self.keys():
+        for name in joined:
             if name == "set-cookie":
                 found += [(name, value) for value in self.get_all(name)]
             else:
@@ -146,9 +150,25 @@ class Headers:
 
 
 def _checked(name: Any, value: Any) -> tuple[str, str]:
-    name, text = str(name), (value if type(value) is str else str(value)).strip(" \t\r\n")
-    if _NAME.fullmatch(name) is None:
-        raise TypeError(f"Invalid header name: {name[:100]!r}")
-    if _NOT_IN_VALUES.search(text):
+    text = (value if type(value) is str else str(value)).strip(" \t\r\n")
+    lower = _USUAL.get(name) if type(name) is str else None
+    if lower is None:
+        name = str(name)
+        if _NAME.fullmatch(name) is None:
+            raise TypeError(f"Invalid header name: {name[:100]!r}")
+        lower = name.lower()
+    # What is printable has no line break and no NUL; to ask that is much cheaper than to search.
+    if not text.isprintable() and _NOT_IN_VALUES.search(text):
         raise TypeError(f"Invalid value of the header {name[:100]!r}: it has a line break or a NUL.")
-    return name.lower(), text
+    return lower, text
+
+
+_USUAL = {
+    spelling: name
+    for name in (
+        *("accept-ranges", "cache-control", "content-disposition", "content-encoding", "content-language"),
+        *("content-length", "content-range", "content-type", "etag", "last-modified", "location", "set-cookie", "vary"),
+    )
+    for spelling in (name, name.title())
+}
+"""Names that need no check, as they are mostly written."""

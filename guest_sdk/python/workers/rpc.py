@@ -18,10 +18,14 @@ from workers.forms import Blob
 from workers.http import Request, Response
 
 _MARK = '"$'
+_RESPONSE = '{"$response": '
 _BYTES = re.compile(r'\{"\$bytes": ?([0-9]{1,6})\}')
 """Outside of strings only: in one, the quotes would be escaped."""
 
 Attachments = Sequence[Raw]
+
+_encode_plain = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
+_encode_text = json.encoder.encode_basestring
 
 
 def encode(value: Any) -> tuple[str, list[Raw]]:
@@ -29,18 +33,28 @@ def encode(value: Any) -> tuple[str, list[Raw]]:
 
     Streams and responses are used up.
     """
+    if type(value) is Response and (headers := value.headers.to_text()).isascii():
+        # What most methods for the web return.
+        content = value._take()
+        body = "null" if content is None else '{"$attachment": 0}'
+        parts = f'"status": {value.status}, "headers": {_encode_text(headers)}, "body": {body}'
+        return f"{_RESPONSE}{{{parts}}}}}", [] if content is None else [content]
+    try:
+        text = _encode_plain(value)
+        if _MARK not in text and _has_utf8(text):
+            # No streams and the like, no keys that look like ours: most values.
+            return text, []
+    except (TypeError, RecursionError):
+        pass
     taken: dict[int, Raw] = {}
     text, attachments = _encode_once(value, taken)
     if _MARK in text and _has_marked_key(value):
         # Rare: a mapping has keys that look like ours.
         value = _escaped(value)
         text, attachments = _encode_once(value, taken)
-    if not text.isascii():
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            # Half of a surrogate pair cannot cross as text, but it can as an escape.
-            text, attachments = _encode_once(value, taken, ensure_ascii=True)
+    if not _has_utf8(text):
+        # Half of a surrogate pair cannot cross as text, but it can as an escape.
+        text, attachments = _encode_once(value, taken, ensure_ascii=True)
     return text, attachments
 
 
@@ -54,9 +68,20 @@ def decode(text: str, attachments: Attachments = ()) -> Any:
     try:
         if _MARK not in text:
             return json.loads(text)
+        if text.startswith(_RESPONSE) and (response := _plain_response(text, attachments)) is not None:
+            return response
         return json.loads(text, object_hook=lambda found: _restored(found, attachments))
     except RecursionError:
         raise ValueError("The value is nested too deep.") from None
+
+
+def _has_utf8(text: str) -> bool:
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            return False
+    return True
 
 
 def _encode_once(value: Any, taken: dict[int, Raw], *, ensure_ascii: bool = False) -> tuple[str, list[Raw]]:
@@ -113,6 +138,24 @@ def _escaped(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_escaped(item) for item in value]
     return value
+
+
+def _plain_response(text: str, attachments: Attachments) -> Response | None:
+    """The response that the text is, if it is that and nothing more."""
+    whole = json.loads(text)
+    parts = whole["$response"]
+    if len(whole) != 1 or type(parts) is not dict:
+        return None
+    body = parts.get("body")
+    if body is not None:
+        if type(body) is not dict or body.keys() != _ATTACHMENT:
+            return None
+        raw = _attachment(body["$attachment"], attachments)
+        parts["body"] = ReadableStream(b"" if raw is None else raw)
+    return _response(parts)
+
+
+_ATTACHMENT = {"$attachment"}
 
 
 def _restored(found: dict[str, Any], attachments: Attachments) -> Any:

@@ -13,7 +13,7 @@ import random
 import sys
 import traceback
 from collections.abc import Callable
-from types import ModuleType
+from types import CoroutineType, ModuleType
 from typing import Any, NoReturn
 
 from componentize_py_types import Err
@@ -74,6 +74,7 @@ class Worker:
         """Raises TypeError if the module has no entrypoint, or two."""
         self._class, self._function = find_entrypoint(main)
         self._fetch = relaxed(self._class.fetch if self._class is not None else self._function)
+        self._methods: set[str] = set()
         self._loop = guest_loop()
         root = logging.getLogger()
         # The application makes a Worker for each export.
@@ -116,7 +117,7 @@ class Worker:
             else:
                 answer = self._fetch(request, env, context)
             if not isinstance(answer, Response):
-                if inspect.isawaitable(answer):
+                if type(answer) is CoroutineType or inspect.isawaitable(answer):
                     answer = await answer
                 if not isinstance(answer, Response):
                     raise TypeError(f"fetch must return a Response, not {type(answer).__name__}.")
@@ -148,25 +149,32 @@ class Worker:
         positional, named = rpc.decode(arguments, received)
         try:
             value = function(*positional, **named)
-            if inspect.isawaitable(value):
+            if type(value) is CoroutineType or inspect.isawaitable(value):
                 value = await value
             text, returned = rpc.encode(value)
             payloads = [await host.to_payload(raw) for raw in returned] if returned else []
         finally:
-            await self._finish(context)
+            if context.pending:
+                await self._finish(context)
         return Outcome(text, payloads)
 
     def _method(self, name: str, context: Context) -> Callable[..., Any]:
-        declared = None
-        if self._class is not None and not name.startswith("_") and name not in _LIFECYCLE:
-            declared = inspect.getattr_static(self._class, name, None)
-        if declared is None or getattr(WorkerEntrypoint, name, None) is not None:
-            raise TypeError(f"Method {name[:100]} does not exist")
+        if name not in self._methods:
+            self._check_method(name)
         assert self._class is not None
         function = getattr(self._class(context, current_env()), name)
         if not callable(function):
             raise TypeError(f"Method {name[:100]} does not exist")
         return function  # type: ignore[no-any-return]
+
+    def _check_method(self, name: str) -> None:
+        """Raises TypeError if the worker's class has no public method of that name; keeps it in mind if it has."""
+        declared = None
+        if self._class is not None and not name.startswith("_") and name not in _LIFECYCLE:
+            declared = inspect.getattr_static(self._class, name, None)
+        if declared is None or getattr(WorkerEntrypoint, name, None) is not None:
+            raise TypeError(f"Method {name[:100]} does not exist")
+        self._methods.add(name)
 
     async def _finish(self, context: Context) -> None:
         while context.pending:
