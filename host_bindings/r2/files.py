@@ -26,6 +26,7 @@ class ObjectFiles:
 
     def __init__(self, directory: Path) -> None:
         self._objects = directory / "objects"
+        self._objects_encoded = os.fsencode(self._objects)
         self._incoming = directory / "incoming"
 
     def create(self, hashes: Sequence[str] = ()) -> IncomingFile:
@@ -57,7 +58,7 @@ class ObjectFiles:
 
     def open_cached(self, name: str) -> int:
         """The same without waiting. Raises `BlockingIOError` if it would have to."""
-        return open_cached(os.fsencode(self.path(name)))
+        return open_cached(b"%b/%b/%b" % (self._objects_encoded, name[:2].encode(), name.encode()))
 
     def remove(self, names: Sequence[str]) -> None:
         """Removes files that no metadata names any more. Who has one open can go on reading it."""

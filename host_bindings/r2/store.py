@@ -144,21 +144,23 @@ class Bucket:
         if conditions is not None and not conditions.hold(found):
             return Read(found, (0, found.size), None)
         offset, length = range.resolve(found.size) if range is not None else (0, found.size)
-        body = FileBody(open_file(found.file), offset, length)
-        try:
-            if os.fstat(body.descriptor).st_size != found.size:
-                _LOG.error("the file %s does not have the length of its object", self._files.path(found.file))
-                raise StorageFailure("The object's bytes are damaged.", 500)
-            if length > SMALL_BYTES:
-                return Read(found, (offset, length), body)
-            content = read_file(body.descriptor, length, offset) if length else b""
-        except BaseException:
+        descriptor = open_file(found.file)
+        if length > SMALL_BYTES:
+            body: Body = FileBody(descriptor, offset, length)
+            whole = os.fstat(descriptor).st_size == found.size
+        else:
+            try:
+                # One byte more shows that there is no more.
+                content = read_file(descriptor, length + (offset + length == found.size), offset)
+            finally:
+                os.close(descriptor)
+            body = BytesBody(content)
+            whole = len(content) == length
+        if not whole:
             body.close()
-            raise
-        if len(content) != length:
-            return Read(found, (offset, length), body)
-        body.close()
-        return Read(found, (offset, length), BytesBody(content))
+            _LOG.error("the file %s does not have the length of its object", self._files.path(found.file))
+            raise StorageFailure("The object's bytes are damaged.", 500)
+        return Read(found, (offset, length), body)
 
     async def list(
         self,
