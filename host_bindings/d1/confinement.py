@@ -16,7 +16,7 @@ from host_bindings.confinement import confine_child
 from host_bindings.d1.limits import MIB, SqlLimits
 
 _DESCRIPTORS_BESIDE_DATABASES = 32
-_DESCRIPTORS_OF_A_DATABASE = 4
+_DESCRIPTORS_OF_A_DATABASE = 5
 
 
 def confine(limits: SqlLimits, directory: Path) -> None:

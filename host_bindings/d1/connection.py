@@ -11,6 +11,7 @@ import math
 import os
 import secrets
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,11 @@ import apsw
 from host_bindings.d1 import errors, failures, script, values
 from host_bindings.d1.authorizer import MODULES, Authorizer, reserved
 from host_bindings.d1.bookmark import Bookmark, database_id
+from host_bindings.d1.checkpoint import Checkpointer
 from host_bindings.d1.errors import RequestRefused
 from host_bindings.d1.limits import SqlLimits
+from host_bindings.d1.requests import Moment, Travel
+from host_bindings.d1.travel import Traveller
 
 FILE_NAME = "database.sqlite"
 SERVED_BY = "cloister"
@@ -64,6 +68,7 @@ class Connection:
 
     def __init__(self, directory: Path, limits: SqlLimits) -> None:
         self._limits = limits
+        self._sql_bytes = limits.sql_bytes
         self._id = database_id(directory)
         self._authorizer = Authorizer()
         self._deadline = math.inf
@@ -92,6 +97,8 @@ class Connection:
         try:
             self._connection = _open(directory)
             self._configure()
+            self.checkpointer = Checkpointer(self, self._connection.db_filename("main"), limits)
+            self._connection.set_wal_hook(self._committed)
         except Exception as error:
             with contextlib.suppress(AttributeError, apsw.Error):
                 self._connection.close(True)
@@ -100,6 +107,11 @@ class Connection:
     def close(self) -> None:
         with contextlib.suppress(apsw.Error):
             self._connection.close(True)
+        self.checkpointer.close()
+
+    def _committed(self, _connection: apsw.Connection, _database: str, log_pages: int) -> int:
+        self.checkpointer.committed(log_pages)
+        return apsw.SQLITE_OK
 
     def _configure(self) -> None:
         connection, limits = self._connection, self._limits
@@ -111,13 +123,14 @@ class Connection:
         if connection.pragma("journal_mode", "WAL") != "wal":
             raise RequestRefused("The database cannot be opened.")
         connection.pragma("synchronous", "FULL")
-        self._page_bytes = int(connection.pragma("page_size"))
-        connection.pragma("max_page_count", max(1, limits.database_bytes // self._page_bytes))
+        self.page_bytes = int(connection.pragma("page_size"))
+        connection.pragma("max_page_count", max(1, limits.database_bytes // self.page_bytes))
         connection.pragma("temp_store", "MEMORY")
         connection.pragma("cache_size", -(limits.cache_bytes // 1024))
         connection.pragma("mmap_size", 0)
         connection.pragma("journal_size_limit", _WAL_BYTES_KEPT)
         connection.pragma("cell_size_check", 1)
+        connection.wal_autocheckpoint(0)  # see `checkpoint`
         connection.pragma("foreign_keys", 1)
         connection.pragma("recursive_triggers", 0)
         connection.drop_modules([*MODULES, "json_each", "json_tree", "jsonb_each", "jsonb_tree"])
@@ -127,8 +140,27 @@ class Connection:
     # The host's own statements
 
     def bookmark(self) -> str:
-        """Names the present state."""
+        """Names the present state, to the minute."""
         return str(Bookmark(time.time_ns() // 1_000_000, 0, self._id))
+
+    def page_count(self) -> int:
+        return int(self._own(self._page_count))
+
+    def traveller(self) -> Traveller:
+        return Traveller(self.checkpointer, self._id, self.page_bytes, self._limits)
+
+    def restore(self, moment: Moment) -> Travel:
+        """Brings the database back to an earlier state."""
+        self.spoilt = True
+        return self.traveller().restore(moment, self._connection)
+
+    def rows(self, sql: str) -> Iterator[tuple[Any, ...]]:
+        """Of a statement of the host's."""
+        self._authorizer.trusts = True
+        try:
+            yield from self._connection.execute(sql, can_cache=False)
+        finally:
+            self._authorizer.trusts = False
 
     def begin(self, *, immediate: bool = False) -> None:
         self._size = None
@@ -196,11 +228,11 @@ class Connection:
 
     # A tenant's request
 
-    def begin_request(self) -> None:
-        """Starts the clock."""
+    def begin_request(self, *, limit_ms: int | None = None) -> None:
+        """Starts the clock. `limit_ms`: instead of the limit of a request."""
         self._overdue = False
         self._switched = False
-        self._deadline = time.monotonic() + self._limits.request_ms / 1000
+        self._deadline = time.monotonic() + (limit_ms or self._limits.request_ms) / 1000
 
     def end_request(self, *, succeeded: bool) -> None:
         """Undoes settings, so that they do not reach the next request. Raises `RequestRefused` if the request leaves
@@ -222,6 +254,17 @@ class Connection:
         """The request has been stopped at its deadline."""
         return self._overdue
 
+    @contextlib.contextmanager
+    def long_statements(self) -> Iterator[None]:
+        """Statements may be as long as those of an import."""
+        self._connection.limit(apsw.SQLITE_LIMIT_SQL_LENGTH, 4 * self._limits.import_statement_characters)
+        self._sql_bytes = 4 * self._limits.import_statement_characters
+        try:
+            yield
+        finally:
+            self._connection.limit(apsw.SQLITE_LIMIT_SQL_LENGTH, self._limits.sql_bytes)
+            self._sql_bytes = self._limits.sql_bytes
+
     def execute(self, sql: str, parameters: list[Any], budget: Budget) -> bytes:
         """Runs the statements in `sql`; the JSON result of the last one.
 
@@ -229,7 +272,7 @@ class Connection:
         rows, without index entries; rows_read is a lower bound (stock SQLite does not count rows that it finds
         through an index or rowid): the rows stepped over in full scans, or returned, or changed.
         """
-        if len(sql) > self._limits.sql_bytes or len(sql.encode()) > self._limits.sql_bytes:
+        if len(sql) > self._sql_bytes or len(sql.encode()) > self._sql_bytes:
             raise RequestRefused("statement too long: SQLITE_TOOBIG")
         if script.is_blank(sql):
             raise RequestRefused(errors.NO_STATEMENT)
@@ -323,7 +366,7 @@ class _Execution:
         may_have_grown = changes or schema_changed or owner._authorizer.rewrites
         changed = bool(may_have_grown or row_id_changed)
         if may_have_grown or owner._size is None:
-            owner._size = owner._own(owner._page_count) * owner._page_bytes
+            owner._size = owner.page_count() * owner.page_bytes
         meta = {
             "served_by": SERVED_BY,
             "duration": round(duration_ms, 4),
@@ -343,6 +386,7 @@ class _Execution:
 
 _DATABASE_OPTIONS = (
     (apsw.SQLITE_DBCONFIG_DEFENSIVE, 1),
+    (apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1),
     (apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0),
     (apsw.SQLITE_DBCONFIG_WRITABLE_SCHEMA, 0),
     # Text in double quotes that names nothing is a string, as on Cloudflare.

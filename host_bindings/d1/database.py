@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from base64 import b64decode, b64encode
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from host_bindings.d1.errors import D1Error
+from host_bindings.d1.requests import DumpOptions, Imported, Moment, Travel
 from host_bindings.d1.service import SqlService
 
 Value = None | bool | int | float | str | bytes
@@ -53,6 +56,8 @@ class ExecResult(msgspec.Struct, frozen=True):
 
 _decode_results = msgspec.json.Decoder(list[StatementResult]).decode
 _decode_exec = msgspec.json.Decoder(ExecResult).decode
+_decode_imported = msgspec.json.Decoder(Imported).decode
+_decode_travel = msgspec.json.Decoder(Travel).decode
 
 
 class Database:
@@ -68,12 +73,8 @@ class Database:
 
     async def query(self, statements: Sequence[Statement]) -> list[StatementResult]:
         """Runs the statements in order, as one transaction: all or nothing. Raises `D1Error`."""
-        request = {"statements": [{"sql": s.sql, "params": [_to_json(v) for v in s.params]} for s in statements]}
-        try:
-            text = msgspec.json.encode(request).decode()
-        except (UnicodeEncodeError, TypeError):
-            raise D1Error("D1_TYPE_ERROR: A text or value cannot be sent to the database.") from None
-        results = _decode_results(await self.query_json(text))
+        request = {"statements": [_request(statement) for statement in statements]}
+        results = _decode_results(await self.query_json(_json(request)))
         for result in results:
             for row in result.rows:
                 if dict in map(type, row):
@@ -91,9 +92,48 @@ class Database:
     async def exec_json(self, sql: str) -> str:
         return await self._service.run(self._queue, "exec", sql)
 
+    # What the host itself asks for
+
+    async def export(self, path: Path, options: DumpOptions | None = None) -> str:
+        """Writes the database as SQL text to the new file `path`; a bookmark of the state. Raises `D1Error`."""
+        text = await self._service.run(self._queue, "export", _json({"path": str(path), "options": options or {}}))
+        return str(msgspec.json.decode(text)["bookmark"])
+
+    async def import_file(self, path: Path, last: Sequence[Statement] = ()) -> Imported:
+        """Runs the SQL text (UTF-8) in the file `path`, then `last`, as one transaction. Raises `D1Error`."""
+        if (await asyncio.to_thread(path.stat)).st_size > self._service.limits.import_bytes:
+            raise D1Error(f"D1_ERROR: The file is larger than {self._service.limits.import_bytes} bytes.")
+        request = {"path": str(path), "last": [_request(statement) for statement in last]}
+        return _decode_imported(await self._service.run(self._queue, "import", _json(request)))
+
+    async def bookmark(self, at: datetime | None = None) -> str:
+        """Of the present state, or of the one at a time in the last 7 days. Raises `D1Error`."""
+        text = await self._service.run(self._queue, "find", _json(_moment(at, None)))
+        return _decode_travel(text).bookmark
+
+    async def restore(self, *, at: datetime | None = None, bookmark: str | None = None) -> Travel:
+        """Brings the database back to the state of a time or of a bookmark; the answer's `previous_bookmark` names the
+        state before. Raises `D1Error`."""
+        return _decode_travel(await self._service.run(self._queue, "restore", _json(_moment(at, bookmark))))
+
     async def close(self) -> None:
         """Waits for what has been asked for, then closes the file. Later requests fail."""
         await self._service.close_queue(self._queue)
+
+
+def _request(statement: Statement) -> dict[str, Any]:
+    return {"sql": statement.sql, "params": [_to_json(value) for value in statement.params]}
+
+
+def _moment(at: datetime | None, bookmark: str | None) -> Moment:
+    return Moment(None if at is None else round(at.timestamp() * 1000), bookmark)
+
+
+def _json(request: object) -> str:
+    try:
+        return msgspec.json.encode(request).decode()
+    except (UnicodeEncodeError, TypeError):
+        raise D1Error("D1_TYPE_ERROR: A text or value cannot be sent to the database.") from None
 
 
 def _to_json(value: Value) -> object:

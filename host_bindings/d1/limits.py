@@ -58,6 +58,24 @@ class SqlLimits:
     trigger_depth: int = 10
     vdbe_operations: int = 25_000
 
+    # Import
+    import_bytes: int = 1024 * MIB
+    """The size of a file."""
+    import_statement_characters: int = 5_000_000
+    """A statement of an export holds a whole row, with blobs in hexadecimal digits."""
+
+    # Time travel
+    history_ms: int = 7 * 24 * 3_600_000
+    """How far back a database can be restored."""
+    history_interval_ms: int = 60_000
+    """To which part of the time: a minute."""
+    history_bytes: int = 512 * MIB
+    """What a database's history may take on disk, compressed. The oldest goes first."""
+    checkpoint_pages: int = 1_000
+    """The length of the write-ahead log at which it is brought into the database's file."""
+    maintenance_ms: int = 600_000
+    """How long an export, an import or a restore may take before the child is killed."""
+
     # A child process
     heap_bytes: int = 128 * MIB
     """SQLite's heap, temporary tables and sorts included: nothing spills to files."""

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from host_bindings.d1.errors import D1Error
 from host_bindings.d1.limits import SqlLimits
-from host_bindings.d1.wire import Kind
+from host_bindings.d1.wire import ALONE, Kind
 
 SLOW_MS = 25.0
 """Above this mean an owner's requests count as slow."""
@@ -85,11 +85,12 @@ class Queue:
                 self.waiting.popleft()
                 continue
             # A request that was in a process that died goes alone: it takes no one with it then.
-            if group and (size + first.size > limits.group_bytes or first.attempts):
+            alone = first.attempts > 0 or first.kind in ALONE
+            if group and (size + first.size > limits.group_bytes or alone):
                 break
             size += first.size
             group.append(self.waiting.popleft())
-            if first.attempts:
+            if alone:
                 break
         return group
 

@@ -18,7 +18,7 @@ from host_bindings.d1.child import Child, Job
 from host_bindings.d1.errors import D1Error
 from host_bindings.d1.limits import SqlLimits
 from host_bindings.d1.scheduling import Owner, Pending, Queue, Schedule
-from host_bindings.d1.wire import COMMITTING, EXECUTING, Answer, Kind, Request, Work
+from host_bindings.d1.wire import COMMITTING, EXECUTING, MAINTAINING, Answer, Kind, Request, Work
 
 _log = logging.getLogger(__name__)
 
@@ -309,6 +309,7 @@ class SqlService:
         allowed_s = {
             EXECUTING: (limits.request_ms + limits.kill_grace_ms) / 1000,
             COMMITTING: limits.commit_ms / 1000,
+            MAINTAINING: limits.maintenance_ms / 1000,
         }
         for child in self._children:
             if child.jobs and not child.over_deadline and now - child.busy_since > allowed_s[child.progress()[1]]:

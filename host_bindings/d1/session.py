@@ -16,11 +16,11 @@ from pathlib import Path
 import apsw
 import msgspec
 
-from host_bindings.d1 import errors, failures, script, values
+from host_bindings.d1 import errors, failures, maintenance, script, values
 from host_bindings.d1.connection import Budget, Connection
 from host_bindings.d1.errors import RequestRefused
 from host_bindings.d1.limits import SqlLimits
-from host_bindings.d1.wire import Answer, Answers, Request, Status, Work
+from host_bindings.d1.wire import ALONE, Answer, Answers, Request, Status, Work
 
 _QUOTED_LINE_CHARACTERS = 1_000
 
@@ -47,7 +47,9 @@ class Session:
             return
         connection.last_row_id = work.last_row_id
         try:
+            connection.checkpointer.before_work()
             _Run(self, connection, work.requests).run()
+            connection.checkpointer.after_work()
         finally:
             if connection.spoilt:
                 self._drop(work.directory)
@@ -85,7 +87,9 @@ class _Run:
 
     def run(self) -> None:
         while self._answered < len(self._requests):
-            if self._answered == len(self._requests) - 1:
+            if self._requests[self._answered].kind in ALONE:
+                self._maintain()
+            elif self._answered == len(self._requests) - 1:
                 self._run_alone()
             else:
                 self._run_together()
@@ -125,6 +129,18 @@ class _Run:
         if self._connection.writing:
             self._status.committing()
         self._connection.commit()
+
+    def _maintain(self) -> None:
+        self._status.maintaining(self._answered)
+        try:
+            text = maintenance.perform(self._requests[self._answered], self._connection, self._limits)
+            answer = Answer(False, text)
+        except RequestRefused as refused:
+            answer = _failed(refused)
+        except apsw.Error as error:
+            self._connection.spoilt = True
+            answer = _failed(failures.refusal(error))
+        self._answer([answer])
 
     # Several requests, one transaction
 

@@ -16,7 +16,10 @@ from host_bindings.d1.limits import SqlLimits
 
 LENGTH_BYTES = 4
 
-Kind = Literal["query", "exec", "close"]
+Kind = Literal["query", "exec", "close", "export", "import", "find", "restore"]
+
+ALONE: frozenset[Kind] = frozenset({"export", "import", "find", "restore"})
+"""Requests of the host's own, which share no transaction and may take long."""
 
 
 class Setup(msgspec.Struct, array_like=True, frozen=True):
@@ -27,7 +30,8 @@ class Setup(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Request(msgspec.Struct, array_like=True, frozen=True):
-    """`body` is JSON text for a query, SQL for exec, empty for close."""
+    """`body` is SQL for exec, empty for close, and JSON text for the others: `values.QueryRequest`,
+    `requests.Export`, `requests.Import`, `requests.Moment`."""
 
     kind: Kind
     body: str
@@ -66,10 +70,11 @@ STATUS_BYTES = mmap.PAGESIZE
 
 EXECUTING = 0
 COMMITTING = 1
+MAINTAINING = 2
 
 
 class Status:
-    """The shared page: number of the `Work` (1, 2, …), position of the request in it, EXECUTING or COMMITTING."""
+    """The shared page: number of the `Work` (1, 2, …), position of the request in it, and one of the phases above."""
 
     def __init__(self, descriptor: int) -> None:
         self._map = mmap.mmap(descriptor, STATUS_BYTES)
@@ -83,6 +88,10 @@ class Status:
     def executing(self, position: int) -> None:
         self._words[1] = position
         self._words[2] = EXECUTING
+
+    def maintaining(self, position: int) -> None:
+        self._words[1] = position
+        self._words[2] = MAINTAINING
 
     def committing(self) -> None:
         self._words[2] = COMMITTING
