@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import secrets
+import shutil
 from base64 import b64decode, b64encode
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -12,7 +15,7 @@ from typing import Any
 import msgspec
 
 from host_bindings.d1.errors import D1Error
-from host_bindings.d1.requests import DumpOptions, Imported, Moment, Travel
+from host_bindings.d1.requests import DumpOptions, Export, Imported, Moment, Travel
 from host_bindings.d1.service import SqlService
 
 Value = None | bool | int | float | str | bytes
@@ -68,6 +71,7 @@ class Database:
     """
 
     def __init__(self, directory: Path, service: SqlService) -> None:
+        self._directory = directory
         self._service = service
         self._queue = service.open(directory, str(directory.parent))
 
@@ -95,16 +99,32 @@ class Database:
     # What the host itself asks for
 
     async def export(self, path: Path, options: DumpOptions | None = None) -> str:
-        """Writes the database as SQL text to the new file `path`; a bookmark of the state. Raises `D1Error`."""
-        text = await self._service.run(self._queue, "export", _json({"path": str(path), "options": options or {}}))
+        """Writes the database as SQL text to the file `path`; a bookmark of the state. Raises `D1Error`, `OSError`."""
+        async with self._exchanged() as file:
+            request = Export(str(file), options or DumpOptions())
+            text = await self._service.run(self._queue, "export", _json(request))
+            await asyncio.to_thread(shutil.move, file, path)
         return str(msgspec.json.decode(text)["bookmark"])
 
     async def import_file(self, path: Path, last: Sequence[Statement] = ()) -> Imported:
-        """Runs the SQL text (UTF-8) in the file `path`, then `last`, as one transaction. Raises `D1Error`."""
+        """Runs the SQL (UTF-8) in the file `path`, then `last`, as one transaction. Raises `D1Error`, `OSError`."""
         if (await asyncio.to_thread(path.stat)).st_size > self._service.limits.import_bytes:
             raise D1Error(f"D1_ERROR: The file is larger than {self._service.limits.import_bytes} bytes.")
-        request = {"path": str(path), "last": [_request(statement) for statement in last]}
-        return _decode_imported(await self._service.run(self._queue, "import", _json(request)))
+        async with self._exchanged() as file:
+            await asyncio.to_thread(shutil.copyfile, path, file)
+            request = {"path": str(file), "last": [_request(statement) for statement in last]}
+            return _decode_imported(await self._service.run(self._queue, "import", _json(request)))
+
+    @contextlib.asynccontextmanager
+    async def _exchanged(self) -> AsyncIterator[Path]:
+        """The name of a new file that the child can reach, which it can no others than those of databases."""
+        folder = self._directory / "exchange"
+        await asyncio.to_thread(lambda: folder.mkdir(mode=0o700, parents=True, exist_ok=True))
+        file = folder / f"{secrets.token_hex(16)}.sql"
+        try:
+            yield file
+        finally:
+            await asyncio.to_thread(file.unlink, missing_ok=True)
 
     async def bookmark(self, at: datetime | None = None) -> str:
         """Of the present state, or of the one at a time in the last 7 days. Raises `D1Error`."""

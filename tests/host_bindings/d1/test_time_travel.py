@@ -310,7 +310,7 @@ def test_two_servers_keep_one_history(tmp_path: Path) -> None:
     directory = tmp_path / "owner" / "database"
 
     async def main(limits: SqlLimits) -> None:
-        services = [SqlService(1, limits) for _ in range(2)]
+        services = [SqlService(tmp_path, 1, limits) for _ in range(2)]
         databases = [Database(directory, service) for service in services]
         await databases[0].query([Statement("CREATE TABLE t (server, n, filler)")])
 
