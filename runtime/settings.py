@@ -16,6 +16,7 @@ from typing import Any, Literal, get_args
 
 LogFormat = Literal["auto", "json", "pretty"]
 LogLevel = Literal["debug", "info", "warning", "error"]
+ConfinementMode = Literal["auto", "require", "off"]
 ResolverKind = Literal["header", "host", "path", "key", "jwt"]
 JwtAlgorithm = Literal["HS256", "RS256", "ES256"]
 
@@ -69,6 +70,11 @@ class ServerSettings:
     that authenticates callers, or where everybody may call every tenant."""
     namespace: str = "production"
     """The dispatch namespace in which the dispatcher looks scripts up."""
+    confinement: ConfinementMode = "auto"
+    """Whether server processes give up files, connections and system calls that they do not need: as far as the kernel
+    can, or not at all; `require` does not start where it cannot."""
+    confinement_paths: tuple[Path, ...] = ()
+    """Further files and folders that a confined server, and so dispatch code, may read and write."""
     upload_bytes_max: int = 64 * MIB
     """The largest component that may be uploaded."""
     request_body_bytes_max: int = 100 * MIB
@@ -122,6 +128,13 @@ class ServerSettings:
         _check(0 <= self.versions_kept <= 1000, "versions_kept", "0 to 1000")
         _check(0 < self.versions_kept_days <= 36_500, "versions_kept_days", "a number of days up to 36500")
         self._check_resolver()
+        modes = get_args(ConfinementMode)
+        _check(self.confinement in modes, "confinement", f"one of {', '.join(modes)}")
+        _check(
+            all(path.is_absolute() for path in self.confinement_paths),
+            "confinement_paths",
+            "absolute paths, with commas between",
+        )
         _check(self.log_format in get_args(LogFormat), "log_format", f"one of {', '.join(get_args(LogFormat))}")
         _check(self.log_level in get_args(LogLevel), "log_level", f"one of {', '.join(get_args(LogLevel))}")
 
@@ -254,6 +267,10 @@ def _words(text: str) -> tuple[str, ...]:
     return tuple(word.strip().lower() for word in text.split(",") if word.strip())
 
 
+def _paths(text: str) -> tuple[Path, ...]:
+    return tuple(Path(path.strip()) for path in text.split(",") if path.strip())
+
+
 def _pairs(text: str) -> dict[str, int | str]:
     pairs: dict[str, int | str] = {}
     for pair in text.split(","):
@@ -269,6 +286,7 @@ _PARSERS: Mapping[str, tuple[Callable[[str], object], str]] = {
     "float": (float, "a number"),
     "bool": (_boolean, "on or off"),
     "tuple[str, ...]": (_words, "words with commas between"),
+    "tuple[Path, ...]": (_paths, "paths with commas between"),
     "Mapping[str, int | str]": (_pairs, "pairs like cpu_ms=1000, with commas between"),
 }
 

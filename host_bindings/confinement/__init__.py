@@ -24,10 +24,16 @@ from host_bindings.confinement.system_calls import (
     system_calls_can_be_denied,
 )
 
-_PR_SET_NO_NEW_PRIVS, _PR_SET_DUMPABLE = 38, 4
+_PR_SET_NO_NEW_PRIVS = 38
 
 _PROJECT = Path(__file__).resolve().parents[2]
 _ROOMS = ("host_bindings", "runtime", "guest_sdk", "examples")
+
+_MACHINE_FILES = (
+    *("/proc/self", "/proc/stat", "/proc/meminfo", "/proc/cpuinfo", "/proc/sys/net/core/somaxconn"),
+    *("/sys/devices/system/cpu", "/sys/fs/cgroup", "/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/ssl"),
+)
+"""What a server may want to know of the machine; names and certificates are for dispatch code that calls out."""
 
 _SYSTEM_FILES = (
     *("/usr", "/lib", "/lib64", "/bin", "/etc/localtime", "/etc/ld.so.cache", "/etc/ld.so.preload"),
@@ -55,28 +61,36 @@ def available() -> Confinement:
 def confine_child(readable: Iterable[Path], writable: Iterable[Path]) -> Confinement:
     """For a process that works on hostile input: the named files and Python's own, and nothing else.
 
-    No programs, no sockets beside those that it has, no signals. Call it before there are threads, when everything that
-    is rarely imported has been. Raises `OSError`.
+    No programs, no sockets beside those that it has, no signals. Call it before there are threads. Raises `OSError`.
     """
     forbid_new_privileges()
     landlock = restrict_files([*python_files(), *readable], [Path("/dev/null"), *writable])
     return Confinement(landlock, deny_system_calls(ADMINISTRATION, PROGRAMS, NETWORK, SIGNALS))
 
 
-def confine_server(readable: Iterable[Path], writable: Iterable[Path], *, network: bool) -> Confinement:
-    """For a server process, which starts the others. `network`: whether it may open TCP connections and ports.
+def deny_administration() -> bool:
+    """For a server process: none of the calls that no process of the platform needs. False where it cannot be done.
 
-    Its listening sockets are there already. Call it before there are threads. Raises `OSError`.
+    Call it before the event loop is made: libuv makes an io_uring with it if it can, and dies when that is taken away.
+    Raises `OSError`.
     """
     forbid_new_privileges()
-    landlock = restrict_files(
-        [*python_files(), *readable], [Path("/dev/null"), *writable], network=network, signals=True
-    )
-    return Confinement(landlock, deny_system_calls(ADMINISTRATION))
+    return deny_system_calls(ADMINISTRATION)
+
+
+def confine_server(readable: Iterable[Path], writable: Iterable[Path], *, network: bool) -> int:
+    """For a server process, which starts the others; gives Landlock's version, 0 if there is none.
+
+    `network`: whether it may open TCP connections and ports. Its listening sockets are there already. Call it before
+    there are threads. Raises `OSError`.
+    """
+    forbid_new_privileges()
+    readable = [*python_files(), *map(Path, _MACHINE_FILES), *readable]
+    return restrict_files(readable, [Path("/dev/null"), *writable], network=network, signals=True)
 
 
 def forbid_new_privileges() -> None:
-    """No program that this process starts gains rights (set-user-ID and the like), and nobody may read its memory."""
+    """No program that this process starts gains rights (set-user-ID and the like)."""
     if sys.platform == "linux":
         libc = ctypes.CDLL(None)
         libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
@@ -93,4 +107,4 @@ def python_files() -> list[Path]:
     return [Path(place) for place in (*sorted(places), *_SYSTEM_FILES)]
 
 
-__all__ = ["Confinement", "available", "confine_child", "confine_server", "forbid_new_privileges", "python_files"]
+__all__ = ["Confinement", "available", "confine_child", "confine_server", "deny_administration", "python_files"]

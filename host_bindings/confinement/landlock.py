@@ -57,8 +57,8 @@ def restrict_files(
     """From now on only what lies below `readable` can be read (and executed), below `writable` changed as well.
 
     Without `network` no TCP port can be bound or connected to; without `signals` no process outside can be signalled.
-    Paths that do not exist are passed over. Gives the version of the interface, 0 if there is none and nothing has been
-    done. The caller has forbidden new privileges. Raises `OSError`.
+    Paths that do not exist are passed over. Gives the version of the interface; 0 if there is none, and nothing has
+    been done. The caller has forbidden new privileges. Raises `OSError`.
     """
     version = landlock_version()
     if version == 0:

@@ -104,7 +104,8 @@ def system_calls_can_be_denied() -> bool:
 def deny_system_calls(*groups: Mapping[str, int]) -> bool:
     """Denies all calls of the groups to this process, its threads and whatever it starts, for good.
 
-    The caller has forbidden new privileges. False where it cannot be done. Raises `OSError`.
+    The caller has forbidden new privileges. False where it cannot be done: the kernel lacks it, or a container forbids
+    it. Raises `OSError`.
     """
     if not system_calls_can_be_denied():
         return False
@@ -115,6 +116,8 @@ def deny_system_calls(*groups: Mapping[str, int]) -> bool:
     described = _Program(len(program) // 8, ctypes.addressof(instructions))
     if libc.syscall(_SECCOMP, _SET_MODE_FILTER, _ALL_THREADS, ctypes.byref(described)) != 0:
         number = ctypes.get_errno()
+        if number in (errno.ENOSYS, errno.EPERM):
+            return False
         raise OSError(number, f"seccomp: {os.strerror(number)}")
     return True
 

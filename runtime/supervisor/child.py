@@ -11,11 +11,14 @@ import socket
 import sys
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
+from dataclasses import asdict
 
+from host_bindings.confinement import deny_administration
 from runtime.engine.running import RunningTable
 from runtime.server import Server, open_server, run_on_loop
 from runtime.settings import SettingsError
 from runtime.stopped import StoppedScript, StoppedScripts
+from runtime.supervisor.confinement import confine
 from runtime.supervisor.messages import (
     Channel,
     Drain,
@@ -39,10 +42,11 @@ _REFUSED = 2
 
 
 def main() -> None:
-    """Arguments: the descriptor of the channel and the supervisor's process id."""
+    """Arguments: how to confine, the descriptor of the channel, and the supervisor's process id."""
     end, supervisor = socket.socket(fileno=int(sys.argv[-2])), int(sys.argv[-1])
     _end_with(supervisor)
-    run_on_loop(_Child(end).run())
+    system_calls_denied = sys.argv[-3] != "off" and deny_administration()
+    run_on_loop(_Child(end, system_calls_denied).run())
 
 
 def _end_with(supervisor: int) -> None:
@@ -53,8 +57,9 @@ def _end_with(supervisor: int) -> None:
 
 
 class _Child:
-    def __init__(self, end: socket.socket) -> None:
+    def __init__(self, end: socket.socket, system_calls_denied: bool) -> None:
         self._end = end
+        self._system_calls_denied = system_calls_denied
 
     async def run(self) -> None:
         self._started: asyncio.Future[Start] = asyncio.get_running_loop().create_future()
@@ -73,8 +78,11 @@ class _Child:
         self._admin = socket.socket(fileno=start.admin)
         self._stopped.replace(start.stopped)
         try:
+            # Before there is a thread: Landlock holds for the thread that asks, and for those that it starts.
+            confinement = confine(start.settings, system_calls_denied=self._system_calls_denied)
             async with AsyncExitStack() as stack:
                 self._server = await open_server(stack, start.settings, RunningTable(start.table), self._stopped)
+                _log.info("confined", extra={"fields": asdict(confinement)})
                 await self._server.listen(self._tenants[start.index])
                 self._channel.send(Opened(self._server.admin_token))
                 await self._stopping.wait()

@@ -54,9 +54,10 @@ class ServerProcess:
         table = new_table_file()
         try:
             descriptors = [*(s.fileno() for s in tenants), admin.fileno(), table]
+            arguments = [settings.confinement, str(theirs.fileno()), str(os.getpid())]
             with theirs:
                 self._process = subprocess.Popen(  # noqa: S603
-                    [sys.executable, "-P", *_warnings(), "-c", _MAIN, _ROOT, str(theirs.fileno()), str(os.getpid())],
+                    [sys.executable, "-P", *_warnings(), "-c", _MAIN, _ROOT, *arguments],
                     stdin=subprocess.DEVNULL,
                     pass_fds=[*descriptors, theirs.fileno()],
                     # A terminal's Ctrl-C is the supervisor's to pass on.

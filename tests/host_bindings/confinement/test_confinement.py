@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(
 PRELUDE = """
 import ctypes, errno, os, socket, subprocess, sys, threading
 from pathlib import Path
-from host_bindings.confinement import confine_child, confine_server
+from host_bindings.confinement import confine_child, confine_server, deny_administration
 
 inside, outside = Path(sys.argv[1]), Path(sys.argv[2])
 
@@ -59,7 +59,7 @@ def confined(tmp_path: Path, body: str) -> str:
 
 
 CHILD = "confine_child([], [inside])\n"
-SERVER = "confine_server([], [inside], network=False)\n"
+SERVER = "deny_administration(); confine_server([], [inside], network=False)\n"
 
 
 @pytest.mark.parametrize("wall", [CHILD, SERVER], ids=["child", "server"])
