@@ -86,7 +86,7 @@ def confine_server(readable: Iterable[Path], writable: Iterable[Path], *, networ
     """
     forbid_new_privileges()
     readable = [*python_files(), *map(Path, _MACHINE_FILES), *readable]
-    return restrict_files(readable, [Path("/dev/null"), *writable], network=network, signals=True)
+    return restrict_files(readable, [Path("/dev/null"), *writable], network=network)
 
 
 def forbid_new_privileges() -> None:

@@ -51,14 +51,12 @@ def landlock_version() -> int:
     return max(0, int(_libc.syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), ctypes.c_uint32(_VERSION))))
 
 
-def restrict_files(
-    readable: Iterable[Path], writable: Iterable[Path], *, network: bool = False, signals: bool = False
-) -> int:
+def restrict_files(readable: Iterable[Path], writable: Iterable[Path], *, network: bool = False) -> int:
     """From now on only what lies below `readable` can be read (and executed), below `writable` changed as well.
 
-    Without `network` no TCP port can be bound or connected to; without `signals` no process outside can be signalled.
-    Paths that do not exist are passed over. Gives the version of the interface; 0 if there is none, and nothing has
-    been done. The caller has forbidden new privileges. Raises `OSError`.
+    Without `network` no TCP port can be bound or connected to. Only the processes that this one starts from now on can
+    be signalled. Paths that do not exist are passed over. Gives the version of the interface; 0 if there is none, and
+    nothing has been done. The caller has forbidden new privileges. Raises `OSError`.
     """
     version = landlock_version()
     if version == 0:
@@ -68,7 +66,7 @@ def restrict_files(
     if version >= _NETWORK_SINCE and not network:
         ruleset.network = _TCP_BIND | _TCP_CONNECT
     if version >= _SCOPES_SINCE:
-        ruleset.scopes = _SCOPE_ABSTRACT_UNIX | (0 if signals else _SCOPE_SIGNAL)
+        ruleset.scopes = _SCOPE_ABSTRACT_UNIX | _SCOPE_SIGNAL
     size = ctypes.sizeof(ruleset) if version >= _SCOPES_SINCE else 16 if version >= _NETWORK_SINCE else 8
     descriptor = _check(
         _libc.syscall(_CREATE_RULESET, ctypes.byref(ruleset), ctypes.c_size_t(size), ctypes.c_uint32(0))

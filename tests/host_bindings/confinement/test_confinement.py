@@ -125,6 +125,16 @@ def test_a_server_starts_programs_but_opens_no_connection(tmp_path: Path) -> Non
     assert confined(tmp_path, SERVER + textwrap.dedent(body)).split() == ["started", "True", "True"]
 
 
+def test_a_server_signals_what_it_has_started_and_nobody_else(tmp_path: Path) -> None:
+    body = """
+        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+        child.kill()
+        print(child.wait(), denied(lambda: os.kill(os.getppid(), 0)))
+    """
+
+    assert confined(tmp_path, SERVER + textwrap.dedent(body)) == "-9 True"
+
+
 def test_what_a_server_starts_is_behind_the_same_wall(tmp_path: Path) -> None:
     body = """
         code = "import sys; open(sys.argv[1]).read()"
