@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import secrets
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from host_bindings.d1.database import Database
 from host_bindings.d1.service import SqlService
 from host_bindings.kv.store import KVNamespace
 from host_bindings.r2.store import Bucket
+from host_bindings.storage.directories import sync_directory
 
 BindingType = Literal["kv_namespace", "r2_bucket", "d1", "plain_text", "secret_text", "json"]
 
@@ -128,7 +130,11 @@ class Resources:
 
     async def _delete(self, root: Path) -> None:
         await asyncio.gather(*[self._open.pop(path).close() for path in list(self._open) if path.is_relative_to(root)])
-        await asyncio.to_thread(shutil.rmtree, root, ignore_errors=True)
+        await asyncio.to_thread(_remove, root)
+
+    async def sweep(self) -> None:
+        """Deletes what a process that was killed had begun to delete."""
+        await asyncio.to_thread(_sweep, self._directory)
 
     def _owner_directory(self, owner: Tenant | None) -> Path:
         return self._directory / (PLATFORM_DIRECTORY if owner is None else _digest(owner.namespace, owner.script))
@@ -149,6 +155,25 @@ class Resources:
 
     def _makers(self) -> dict[str, Callable[[Path], Resource]]:
         return {"kv_namespace": KVNamespace, "r2_bucket": Bucket, "d1": lambda path: Database(path, self._sql)}
+
+
+_DELETED = ".deleted"
+
+
+def _remove(directory: Path) -> None:
+    """Deletes a directory: its name at once, whatever happens then. Other processes may have its files open."""
+    doomed = directory.with_name(f"{directory.name}.{secrets.token_hex(8)}{_DELETED}")
+    try:
+        directory.rename(doomed)
+    except FileNotFoundError:
+        return
+    sync_directory(doomed.parent)
+    shutil.rmtree(doomed, ignore_errors=True)
+
+
+def _sweep(directory: Path) -> None:
+    for doomed in (*directory.glob(f"*{_DELETED}"), *directory.glob(f"*/*/*{_DELETED}")):
+        shutil.rmtree(doomed, ignore_errors=True)
 
 
 def _digest(*names: str) -> str:

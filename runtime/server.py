@@ -226,6 +226,7 @@ async def _start(
     stack.push_async_callback(sql.close)
     resources = Resources(settings.resources_directory, sql)
     stack.push_async_callback(resources.close)
+    await resources.sweep()
     engine = Engine(interfaces.ALL, flush, running)
     stack.push_async_callback(engine.close)
     namespace = DispatchNamespace(

@@ -96,6 +96,8 @@ class Connection:
         self._schema_names = own("SELECT name FROM sqlite_schema")
         try:
             self._connection = _open(directory)
+            self._path = self._connection.db_filename("main")
+            self._identity = _identity(self._path)
             self._configure()
             self.checkpointer = Checkpointer(self, self._connection.db_filename("main"), limits)
             self._connection.set_wal_hook(self._committed)
@@ -103,6 +105,11 @@ class Connection:
             with contextlib.suppress(AttributeError, apsw.Error):
                 self._connection.close(True)
             raise failures.refusal(error) from error
+
+    @property
+    def is_current(self) -> bool:
+        """The file is still there: another process has not deleted the database, or put another in its place."""
+        return _identity(self._path) == self._identity
 
     def close(self) -> None:
         with contextlib.suppress(apsw.Error):
@@ -415,6 +422,15 @@ def _sqlite_limits(limits: SqlLimits) -> tuple[tuple[int, int], ...]:
         (apsw.SQLITE_LIMIT_TRIGGER_DEPTH, limits.trigger_depth),
         (apsw.SQLITE_LIMIT_WORKER_THREADS, 0),
     )
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    """Tells a file from another one that has taken its place; None if there is none."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _open(directory: Path) -> apsw.Connection:

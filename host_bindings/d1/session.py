@@ -60,9 +60,10 @@ class Session:
 
     def _connection(self, directory: str) -> Connection:
         found = self._connections.get(directory)
-        if found is not None:
+        if found is not None and found.is_current:
             self._connections.move_to_end(directory)
             return found
+        self._drop(directory)
         while len(self._connections) >= self._limits.connections:
             self._connections.popitem(last=False)[1].close()
         found = self._connections[directory] = Connection(Path(directory), self._limits)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +32,10 @@ def open_connection(
     Raises `apsw.Error` and `OSError`.
     """
     make_directory(path.parent)
-    # SQLite gives its -wal and -shm files the mode of the file itself.
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    # SQLite gives its -wal and -shm files the mode of the file itself. One that is there must not be opened and closed:
+    # that would drop the locks of this process' other connections (POSIX), and other processes would not respect them.
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     connection = apsw.Connection(str(path), flags=_FLAGS, vfs=vfs)
     try:
         connection.set_busy_handler(_wait)
@@ -59,6 +61,19 @@ def open_connection(
         connection.close(True)
         raise
     return connection
+
+
+def identity(path: Path | str) -> tuple[int, int] | None:
+    """Tells a file from another one that has taken its place; None if there is none.
+
+    Data can be deleted for good, or put back from a copy, while another process has it open. That process must not go
+    on with what is not there any more.
+    """
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 @contextmanager

@@ -136,9 +136,9 @@ class Database:
                 raise closed()
             if self._shared is None:
                 shared = threads.acquire()
-                self._writer = WriteLane(self._open, shared.writers, shared.connections)
-                self._reader = ReadLane(self._open, shared.readers, shared.connections)
-                self._immediate = ImmediateLane(self._open_immediate, shared.readers, shared.connections)
+                self._writer = WriteLane(self._path, self._open, shared.writers, shared.connections)
+                self._reader = ReadLane(self._path, self._open, shared.readers, shared.connections)
+                self._immediate = ImmediateLane(self._path, self._open_immediate, shared.readers, shared.connections)
                 self._shared = shared
 
     def _open(self, read_only: bool) -> apsw.Connection:

@@ -16,11 +16,14 @@ import logging
 import os
 import threading
 from collections.abc import Callable
+from pathlib import Path
+from time import monotonic
 from typing import TypeVar
 
 import apsw
 
 from host_bindings.cached import can_be_asked, read_cached
+from host_bindings.storage.connection import identity
 from host_bindings.storage.threads import OpenConnections, Threads
 
 T = TypeVar("T")
@@ -30,6 +33,9 @@ READS_BEFORE = 3
 
 PAGES_MAX = 24
 """Pages that one operation may take from the page cache, about 2 us each."""
+
+LOOK_S = 0.2
+"""How often to look whether the file is still the one that was opened."""
 
 STEPS = 500
 STEPS_MAX = 8 * STEPS
@@ -54,8 +60,15 @@ class ImmediateLane:
     """
 
     def __init__(
-        self, open_connection: Callable[[str], apsw.Connection], pool: Threads, connections: OpenConnections
+        self,
+        path: Path,
+        open_connection: Callable[[str], apsw.Connection],
+        pool: Threads,
+        connections: OpenConnections,
     ) -> None:
+        self._path = path
+        self._identity: tuple[int, int] | None = None
+        self._looked_at = 0.0
         self._open_connection = open_connection
         self._pool = pool
         self._connections = connections
@@ -73,6 +86,12 @@ class ImmediateLane:
             raise NotNow
         if self._loop is not asyncio.get_running_loop():
             raise NotNow
+        now = monotonic()
+        if now - self._looked_at > LOOK_S:
+            self._looked_at = now
+            if identity(self._path) != self._identity:
+                self._drop()
+                raise NotNow
         self._connections.used(self)
         return reader.read(operation)
 
@@ -110,6 +129,7 @@ class ImmediateLane:
                 _LOG.debug("no reads on the event loop: %s", error)
             return
         self._reader = opening.result()
+        self._identity = self._reader.identity
         self._connections.used(self)
 
     def _drop(self) -> None:
@@ -131,6 +151,7 @@ class _Reader:
         vfs.opening.files = files
         try:
             connection = self._connection = open_connection(VFS_NAME)
+            self.identity = identity(connection.db_filename("main"))
         finally:
             vfs.opening.files = None
         try:

@@ -10,11 +10,12 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import apsw
 
-from host_bindings.storage.connection import snapshot
+from host_bindings.storage.connection import identity, snapshot
 from host_bindings.storage.failures import busy, closed, from_error
 from host_bindings.storage.threads import OpenConnections, Threads
 
@@ -62,9 +63,15 @@ class _Lane(ABC):
     read_only: bool
 
     def __init__(
-        self, open_connection: Callable[[bool], apsw.Connection], pool: Threads, connections: OpenConnections
+        self,
+        path: Path,
+        open_connection: Callable[[bool], apsw.Connection],
+        pool: Threads,
+        connections: OpenConnections,
     ) -> None:
-        """`open_connection` takes whether it is only for reading, and blocks."""
+        """`path` is the database's file. `open_connection` takes whether it is only for reading, and blocks."""
+        self._path = path
+        self._identity: tuple[int, int] | None = None
         self._open_connection = open_connection
         self._pool = pool
         self._connections = connections
@@ -147,9 +154,12 @@ class _Lane(ABC):
     def _execute(self, jobs: Sequence[Job]) -> None:
         """Gives each job its value or its error. Does not raise."""
         try:
+            if self._connection is not None and identity(self._path) != self._identity:
+                self._drop_connection()
             connection = self._connection
             if connection is None:
                 connection = self._connection = self._open()
+                self._identity = identity(self._path)
             self._connections.used(self)
             self._execute_on(connection, jobs)
         except BaseException as error:
@@ -196,9 +206,13 @@ class WriteLane(_Lane):
     read_only = False
 
     def __init__(
-        self, open_connection: Callable[[bool], apsw.Connection], pool: Threads, connections: OpenConnections
+        self,
+        path: Path,
+        open_connection: Callable[[bool], apsw.Connection],
+        pool: Threads,
+        connections: OpenConnections,
     ) -> None:
-        super().__init__(open_connection, pool, connections)
+        super().__init__(path, open_connection, pool, connections)
         self._log_pages = 0
 
     def _open(self) -> apsw.Connection:

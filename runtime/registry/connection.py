@@ -30,8 +30,10 @@ class RegistryConnection:
     def __init__(self, path: Path, seal: Seal) -> None:
         self.seal = seal
         try:
-            # SQLite gives its -wal and -shm files the mode of the file itself.
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            # SQLite gives its -wal and -shm files the mode of the file itself. One that is there must not be opened
+            # and closed: that would drop the locks of other connections that this process may have to it (POSIX).
+            with contextlib.suppress(FileExistsError):
+                os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
             os.chmod(path, 0o600)
             self._connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
         except (OSError, apsw.Error) as error:

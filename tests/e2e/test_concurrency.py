@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.components import raw_component
-from tests.e2e.server import Server, start
+from tests.e2e.server import SCRIPTS, Server, start
 from tests.linearizability import History, is_linearizable
 from tests.torture.buckets import assert_no_orphans
 
@@ -291,3 +291,38 @@ def test_of_racing_completions_and_aborts_one_wins(clients: list[Client], pair: 
     for upload in open_uploads:
         clients[0].call("r2.abort-multipart-upload", "R2", "object", upload)
     assert_no_orphans(pair.data)
+
+
+def test_data_that_was_purged_is_gone_for_every_process_and_what_is_stored_anew_stays(pair: Server) -> None:
+    component = raw_component("intruder").read_bytes()
+    steps = {
+        "kv": (["kv.put", "KV", "k", "old"], ["kv.get", "KV", "k"]),
+        "r2": (["r2.put", "R2", "k", "old"], ["r2.get", "R2", "k"]),
+    }
+    assert pair.deploy("purged", component, BINDINGS).status == 200
+    time.sleep(1)
+    clients = [Client(pair, process, "purged") for process in pair.processes]
+    for client in clients:
+        for put, _get in steps.values():
+            client.call(*put)
+        client.call("d1.exec", "D1", "CREATE TABLE IF NOT EXISTS old (x)")
+
+    # Both processes have the stores open. The tenant is deployed again before the other process hears of its end.
+    reply = pair.control("DELETE", f"{SCRIPTS}/purged?purge_data=true")
+    assert reply.json()["result"]["data_purged"]
+    assert pair.deploy("purged", component, BINDINGS).status == 200
+
+    time.sleep(1)
+    for client in clients:
+        for _put, get in steps.values():
+            assert client.call(*get) is None
+        with pytest.raises(RuntimeError, match="no such table"):
+            client.call("d1.query", "D1", "SELECT * FROM old")
+    clients[0].call("kv.put", "KV", "k", "new")
+    clients[0].call("r2.put", "R2", "k", "new")
+    clients[0].call("d1.exec", "D1", "CREATE TABLE new (x)")
+    assert clients[1].call("kv.get", "KV", "k") == "new"
+    assert clients[1].call("r2.get", "R2", "k") == "new"
+    assert clients[1].call("d1.query", "D1", "SELECT * FROM new")[0]["rows"] == []
+    for client in clients:
+        client.close()

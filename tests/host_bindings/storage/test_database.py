@@ -314,6 +314,26 @@ def test_several_processes_write_to_one_file(tmp_path: Path) -> None:
     connection.close()
 
 
+@pytest.mark.skipif(not Path("/proc/locks").exists(), reason="the system does not show its locks in /proc/locks")
+def test_a_connection_keeps_its_lock_when_another_is_opened(tmp_path: Path) -> None:
+    path = tmp_path / "db"
+
+    async def work(database: Database) -> None:
+        for n in range(5):
+            await database.write(insert(n))
+            await database.read(numbers, at_once=numbers)
+
+        # Without it another process that closes its last connection would take the log away.
+        holders = {line.split()[4] for line in Path("/proc/locks").read_text().splitlines() if names(line, path)}
+        assert holders == {str(os.getpid())}
+
+    using(path, work)
+
+
+def names(lock: str, path: Path) -> bool:
+    return lock.split()[5].rpartition(":")[2] == str(path.stat().st_ino)
+
+
 def storage_threads() -> int:
     return sum(thread.name.startswith("storage-") for thread in threading.enumerate())
 
