@@ -65,6 +65,17 @@ Payload = None | str | bytes | Body
 """WIT's `types.payload`: empty, text, bytes, stream. Text stands for its UTF-8 encoding."""
 
 
+def known_size(payload: Payload) -> int | None:
+    """A payload's size in bytes, if it can be told without reading it."""
+    if payload is None:
+        return 0
+    if isinstance(payload, Body):
+        return payload.length
+    if isinstance(payload, bytes) or payload.isascii():
+        return len(payload)
+    return len(payload.encode("utf-8", "surrogatepass"))
+
+
 def too_large(limit: int) -> Failure:
     return Failure("RangeError", f"The body is larger than {limit} bytes; read it in pieces.")
 

@@ -43,7 +43,7 @@ class Failure(Exception):
 class LimitReached(Failure):
     """A limit of the tenant's was hit in a host function. If the guest does not catch it, the caller is told which.
 
-    `code` names the limit ("limit.kv_storage") and is in `message` too; `status` is HTTP's.
+    `code` names the limit ("limit.kv_storage"); `status` is HTTP's.
     """
 
     def __init__(self, code: str, status: int, name: str, message: str) -> None:

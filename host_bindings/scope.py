@@ -18,12 +18,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeVar
 
+from host_bindings.allowance import KV_STORAGE, R2_STORAGE, Account, Allowance
 from host_bindings.contract import Failure
 from host_bindings.d1.database import Database
 from host_bindings.d1.service import SqlService
+from host_bindings.kv import store as kv
 from host_bindings.kv.store import KVNamespace
+from host_bindings.r2 import metadata as r2
 from host_bindings.r2.store import Bucket
 from host_bindings.storage.directories import sync_directory
+from host_bindings.storage.quota import Measure, Quota, pages_in_use
 
 BindingType = Literal["kv_namespace", "r2_bucket", "d1", "plain_text", "secret_text", "json"]
 
@@ -93,9 +97,16 @@ class Resources:
         self._directory = directory
         self._sql = sql
         self._open: dict[Path, Resource] = {}
+        self._accounts: dict[Tenant, Account] = {}
+        self._quotas: dict[Path, Quota] = {}
 
-    def scope(self, tenant: Tenant, bindings: Sequence[Binding]) -> Scope:
-        """The tenant's scope. Opens lazily: touches no disk before the first use of a resource."""
+    def scope(self, tenant: Tenant, bindings: Sequence[Binding], allowance: Allowance | None = None) -> Scope:
+        """The tenant's scope. Opens lazily: touches no disk before the first use of a resource.
+
+        `allowance` is what the tenant may take from now on; what is granted to it counts for the platform.
+        """
+        if allowance is not None:
+            self._accounts.setdefault(tenant, Account()).allowance = allowance
         storage = {b.name: self._bound(tenant, b) for b in bindings if b.type in STORAGE_TYPES}
         return Scope({b.name: b for b in bindings}, storage)
 
@@ -150,11 +161,32 @@ class Resources:
         path = self._path(owner, type, resource_id)
         found = self._open.get(path)
         if found is None:
-            found = self._open[path] = self._makers()[type](path)
+            # The platform has no allowance.
+            account = None if owner is None else self._accounts.setdefault(owner, Account())
+            quota = None if account is None else self._quota(account, path.parent, type)
+            found = self._open[path] = self._makers(account, quota)[type](path)
         return found
 
-    def _makers(self) -> dict[str, Callable[[Path], Resource]]:
-        return {"kv_namespace": KVNamespace, "r2_bucket": Bucket, "d1": lambda path: Database(path, self._sql)}
+    def _quota(self, account: Account, directory: Path, type: BindingType) -> Quota | None:
+        """What all of an owner's stores of a kind share. The databases' processes keep to theirs themselves."""
+        kind = _QUOTAS.get(type)
+        if kind is not None and directory not in self._quotas:
+            code, file, measure, limit = kind
+            self._quotas[directory] = Quota(code, directory, file, lambda: limit(account.allowance), measure)
+        return self._quotas.get(directory)
+
+    def _makers(self, account: Account | None, quota: Quota | None) -> dict[str, Callable[[Path], Resource]]:
+        return {
+            "kv_namespace": lambda path: KVNamespace(path, quota=quota),
+            "r2_bucket": lambda path: Bucket(path, quota=quota),
+            "d1": lambda path: Database(path, self._sql, account),
+        }
+
+
+_QUOTAS: Mapping[str, tuple[str, str, Measure, Callable[[Allowance], int]]] = {
+    "kv_namespace": (KV_STORAGE, kv.FILE_NAME, pages_in_use, lambda allowance: allowance.kv_bytes_max),
+    "r2_bucket": (R2_STORAGE, r2.FILE_NAME, r2.used_bytes, lambda allowance: allowance.r2_bytes_max),
+}
 
 
 _DELETED = ".deleted"

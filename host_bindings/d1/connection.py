@@ -17,6 +17,7 @@ from typing import Any
 
 import apsw
 
+from host_bindings.allowance import D1_STORAGE, SQL_ROWS, SQL_TIME
 from host_bindings.d1 import errors, failures, script, values
 from host_bindings.d1.authorizer import MODULES, Authorizer, reserved
 from host_bindings.d1.bookmark import Bookmark, database_id
@@ -25,6 +26,7 @@ from host_bindings.d1.errors import RequestRefused
 from host_bindings.d1.limits import SqlLimits
 from host_bindings.d1.requests import Moment, Travel
 from host_bindings.d1.travel import Traveller
+from host_bindings.d1.wire import Allowed
 
 FILE_NAME = "database.sqlite"
 SERVED_BY = "cloister"
@@ -33,6 +35,9 @@ _BUSY_MS = 5_000
 _PROGRESS_OPERATIONS = 1_000
 _WAL_BYTES_KEPT = 16 * 1024 * 1024
 _STATEMENTS_CACHED = 200
+_ROOM_KNOWN_S = 1.0
+_DISK_BYTES_LEFT = 16 * 1024 * 1024
+"""With more than this on the disk, a database that is full has met its owner's limit."""
 
 _SWITCHES_AT_REST = (
     "case_sensitive_like = 0",
@@ -48,8 +53,8 @@ _SWITCHES_AT_REST = (
 class Budget:
     """What is left of a request's allowance of rows and bytes."""
 
-    def __init__(self, limits: SqlLimits) -> None:
-        self.rows = limits.result_rows
+    def __init__(self, limits: SqlLimits, rows_max: int) -> None:
+        self.rows = self._rows_max = rows_max
         self.bytes = limits.result_bytes
         self._limits = limits
 
@@ -57,7 +62,7 @@ class Budget:
         self.rows -= 1
         self.bytes -= len(row) + 1
         if self.rows < 0:
-            raise RequestRefused(f"The result has more than {self._limits.result_rows} rows. Use LIMIT.")
+            raise RequestRefused(f"The result has more than {self._rows_max} rows. Use LIMIT.", code=SQL_ROWS)
         if self.bytes < 0:
             raise RequestRefused(f"The result is larger than {self._limits.result_bytes} bytes. Use LIMIT.")
 
@@ -69,6 +74,9 @@ class Connection:
     def __init__(self, directory: Path, limits: SqlLimits) -> None:
         self._limits = limits
         self._sql_bytes = limits.sql_bytes
+        self._directory = directory
+        self._allowed = Allowed(limits.request_ms, limits.result_rows, limits.database_bytes)
+        self._room_known_until = 0.0
         self._id = database_id(directory)
         self._authorizer = Authorizer()
         self._deadline = math.inf
@@ -181,7 +189,7 @@ class Connection:
             raise
         except Exception as error:
             self.spoilt = self.spoilt or failures.spoils_connection(error)
-            raise failures.refusal(error) from error
+            raise self._refusal(error) from error
 
     def rollback(self) -> None:
         """Of the whole transaction, if SQLite has not done so already."""
@@ -233,13 +241,41 @@ class Connection:
         finally:
             self._authorizer.trusts = False
 
+    # What the owner may take
+
+    def allow(self, allowed: Allowed) -> None:
+        """Holds for the requests that follow. Raises `RequestRefused` if the owner's databases cannot be measured."""
+        now = time.monotonic()
+        if allowed == self._allowed and now < self._room_known_until:
+            return
+        self._allowed = allowed
+        self._room_known_until = now + _ROOM_KNOWN_S
+        try:
+            others = others_bytes(self._directory)
+        except OSError as error:
+            raise failures.refusal(error) from error
+        room = min(self._limits.database_bytes, allowed.storage_bytes - others)
+        # SQLite keeps to what is there already if this is less.
+        self._own(f"PRAGMA max_page_count = {max(1, room // self.page_bytes)}", cached=False)
+
+    def budget(self) -> Budget:
+        return Budget(self._limits, min(self._limits.result_rows, self._allowed.result_rows))
+
+    def _refusal(self, error: Exception) -> RequestRefused:
+        if isinstance(error, apsw.FullError):
+            disk = os.statvfs(self._directory)
+            if disk.f_bavail * disk.f_frsize > _DISK_BYTES_LEFT:
+                return RequestRefused(errors.STORAGE_LIMIT, code=D1_STORAGE)
+        return failures.refusal(error)
+
     # A tenant's request
 
     def begin_request(self, *, limit_ms: int | None = None) -> None:
         """Starts the clock. `limit_ms`: instead of the limit of a request."""
         self._overdue = False
         self._switched = False
-        self._deadline = time.monotonic() + (limit_ms or self._limits.request_ms) / 1000
+        allowed_ms = limit_ms or min(self._limits.request_ms, self._allowed.request_ms)
+        self._deadline = time.monotonic() + allowed_ms / 1000
 
     def end_request(self, *, succeeded: bool) -> None:
         """Undoes settings, so that they do not reach the next request. Raises `RequestRefused` if the request leaves
@@ -290,8 +326,8 @@ class Connection:
         except Exception as error:
             self.spoilt = self.spoilt or failures.spoils_connection(error)
             if self._overdue and isinstance(error, apsw.InterruptError):
-                raise RequestRefused(errors.CPU_LIMIT) from None
-            raise failures.refusal(error) from error
+                raise RequestRefused(errors.CPU_LIMIT, code=SQL_TIME) from None
+            raise self._refusal(error) from error
 
     def _is_overdue(self) -> bool:
         self._overdue = self._overdue or time.monotonic() > self._deadline
@@ -439,6 +475,21 @@ def _open(directory: Path) -> apsw.Connection:
     path = os.path.join(os.path.realpath(directory), FILE_NAME)
     flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE | apsw.SQLITE_OPEN_NOFOLLOW
     return apsw.Connection(path, flags=flags, statementcachesize=_STATEMENTS_CACHED)
+
+
+def others_bytes(directory: Path) -> int:
+    """What the other databases of the owner of this one take on disk."""
+    found = 0
+    try:
+        others = list(os.scandir(directory.parent))
+    except PermissionError:
+        # A process that may not look there is confined to this one database.
+        return 0
+    for other in others:
+        if other.name != directory.name:
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                found += os.stat(os.path.join(other.path, FILE_NAME)).st_size
+    return found
 
 
 def _make_directory(directory: Path) -> None:

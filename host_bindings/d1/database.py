@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from host_bindings.allowance import Account
 from host_bindings.d1.errors import D1Error
 from host_bindings.d1.requests import DumpOptions, Export, Imported, Moment, Travel
 from host_bindings.d1.service import SqlService
@@ -70,10 +71,11 @@ class Database:
     service. At most one `Database` is open for a directory at any time.
     """
 
-    def __init__(self, directory: Path, service: SqlService) -> None:
+    def __init__(self, directory: Path, service: SqlService, account: Account | None = None) -> None:
+        """`account` is the owner's; without one the service's own limits hold."""
         self._directory = directory
         self._service = service
-        self._queue = service.open(directory, str(directory.parent))
+        self._queue = service.open(directory, str(directory.parent), account)
 
     async def query(self, statements: Sequence[Statement]) -> list[StatementResult]:
         """Runs the statements in order, as one transaction: all or nothing. Raises `D1Error`."""

@@ -7,6 +7,7 @@ RequestRefused    in a child: the same, on its way there
 from __future__ import annotations
 
 CPU_LIMIT = "D1 DB exceeded its CPU time limit and was reset."
+STORAGE_LIMIT = "Exceeded maximum DB size."
 MEMORY_LIMIT = "D1 DB's isolate exceeded its memory limit and was reset."
 CONNECTION_LOST = "Network connection lost."
 QUEUE_FULL = "D1 DB is overloaded. Too many requests queued."
@@ -28,17 +29,19 @@ TRANSACTION_REFUSED = (
 
 class D1Error(Exception):
     """A request to a database failed. `message` begins with D1's prefix ("D1_ERROR: ") and names nothing of the
-    host's."""
+    host's. `code` names the tenant's limit that was hit, if one was."""
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, code: str = "") -> None:
         super().__init__(message)
         self.message = message
+        self.code = code
 
 
 class RequestRefused(Exception):
     """A statement failed or broke a rule. `prefixed` if the text already has its prefix (D1_TYPE_ERROR)."""
 
-    def __init__(self, text: str, *, prefixed: bool = False) -> None:
+    def __init__(self, text: str, *, prefixed: bool = False, code: str = "") -> None:
         super().__init__(text)
         self.text = text if prefixed else f"D1_ERROR: {text}"
         self.bare = text
+        self.code = code

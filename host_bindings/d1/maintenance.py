@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from host_bindings.d1 import script, values
-from host_bindings.d1.connection import Budget, Connection
+from host_bindings.d1.connection import Connection
 from host_bindings.d1.dump import dump
 from host_bindings.d1.errors import RequestRefused
 from host_bindings.d1.limits import SqlLimits
@@ -73,7 +73,7 @@ def _import(given: Import, connection: Connection, limits: SqlLimits) -> Importe
             statements = script.statements(file, limits.import_statement_characters)
             requests = (values.StatementRequest(sql) for sql in statements if not script.is_blank(sql))
             for request in itertools.chain(requests, given.last):
-                result = connection.execute(request.sql, values.parameters(request.params), Budget(limits))
+                result = connection.execute(request.sql, values.parameters(request.params), connection.budget())
                 meta = _decode_meta(result).meta
                 count, written, size = count + 1, written + meta.rows_written, meta.size_after
         connection.end_request(succeeded=True)

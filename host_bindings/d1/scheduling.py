@@ -14,6 +14,7 @@ import time
 from collections import deque
 from dataclasses import dataclass, field
 
+from host_bindings.allowance import Account
 from host_bindings.d1.errors import D1Error
 from host_bindings.d1.limits import SqlLimits
 from host_bindings.d1.wire import ALONE, Kind
@@ -37,14 +38,15 @@ class Pending:
     attempts: int = 0
     """How often it has been sent to a process that then died."""
 
-    def fail(self, message: str) -> None:
+    def fail(self, message: str, code: str = "") -> None:
         if not self.future.done():
-            self.future.set_exception(D1Error(f"D1_ERROR: {message}"))
+            self.future.set_exception(D1Error(f"D1_ERROR: {message}", code))
 
 
 @dataclass(slots=True, eq=False)
 class Owner:
     name: str
+    account: Account = field(default_factory=Account)
     used_s: float = 0.0
     """Time used, moved up to that of the others after a pause: what was not used then is not saved up."""
     mean_ms: float = 0.0
@@ -115,14 +117,16 @@ class Schedule:
             self._push(owner)
         owner.ready.append(queue)
 
-    def take(self, processes: int, slow_running: int) -> Queue | None:
-        """The queue to run next, None if none may. `processes` is how many there can be."""
+    def take(self, processes: int, slow_running: int, slow_max: int | None = None) -> Queue | None:
+        """The queue to run next, None if none may. `processes` is how many there can be, `slow_max` how many may run
+        requests of slow owners now."""
         shared = max(1, processes - 1)
+        slow_max = shared if slow_max is None else slow_max
         held_back: list[Owner] = []
         found: Queue | None = None
         while self._heap and found is None:
             owner = heapq.heappop(self._heap)[2]
-            if owner.running >= shared or (owner.slow and slow_running >= shared):
+            if owner.running >= shared or (owner.slow and slow_running >= slow_max):
                 held_back.append(owner)
                 continue
             self._now_s = max(self._now_s, owner.used_s)

@@ -13,12 +13,13 @@ import time
 from collections.abc import Coroutine
 from pathlib import Path
 
+from host_bindings.allowance import SQL_TIME, STATUS, Account, Allowance
 from host_bindings.d1 import errors
 from host_bindings.d1.child import Child, Job
 from host_bindings.d1.errors import D1Error
 from host_bindings.d1.limits import SqlLimits
 from host_bindings.d1.scheduling import Owner, Pending, Queue, Schedule
-from host_bindings.d1.wire import COMMITTING, EXECUTING, MAINTAINING, Answer, Kind, Request, Work
+from host_bindings.d1.wire import COMMITTING, MAINTAINING, Allowed, Answer, Kind, Request, Work
 
 _log = logging.getLogger(__name__)
 
@@ -28,6 +29,8 @@ _QUEUE_CHECK_S = 0.25
 _SLOW_RUN_S = 0.05
 _START_PAUSE_S = 1.0
 _ATTEMPTS_MAX = 3
+_CHILDREN_MIN = 2
+"""So many processes are kept once there has been something to do."""
 
 
 class SqlService:
@@ -43,6 +46,9 @@ class SqlService:
             raise ValueError("There must be at least one SQL process.")
         self.limits = limits or SqlLimits()
         self._directory = directory
+        self._everything = Allowance(
+            d1_bytes_max=self.limits.database_bytes, sql_ms=self.limits.request_ms, sql_rows_max=self.limits.result_rows
+        )
         self._processes = processes
         self._owners: dict[str, Owner] = {}
         self._schedule = Schedule()
@@ -64,11 +70,11 @@ class SqlService:
 
     # Databases
 
-    def open(self, directory: Path, owner: str) -> Queue:
+    def open(self, directory: Path, owner: str, account: Account | None = None) -> Queue:
         """The queue of a database. Touches no disk. A directory has one queue at a time."""
         found = self._owners.get(owner)
         if found is None:
-            found = self._owners[owner] = Owner(owner)
+            found = self._owners[owner] = Owner(owner, account or Account(self._everything))
         found.databases += 1
         return Queue(str(directory), found)
 
@@ -149,7 +155,7 @@ class SqlService:
         if self._closed:
             return self._fail_all(errors.CLOSED)
         while schedule and self._idle:
-            queue = schedule.take(self._processes, self._slow_running())
+            queue = schedule.take(self._processes, self._slow_running(), self._slow_max())
             if queue is None:
                 break
             group = queue.take_group(self.limits)
@@ -159,10 +165,20 @@ class SqlService:
             queue.running = True
             queue.owner.running += 1
             self._send(self._take_idle(queue), queue, group)
-        if schedule and not self._children and not self._starting:
+        if not self._starting and ((schedule and not self._children) or self._wants_spare()):
             self._start_child()
         if self._ticker is None and (schedule or len(self._idle) < len(self._children)):
             self._tick_later()
+
+    def _wants_spare(self) -> bool:
+        """A process that was killed is replaced before it is missed: the others may be busy with slow requests."""
+        return self._owners != {} and len(self._children) < min(_CHILDREN_MIN, self._processes)
+
+    def _slow_max(self) -> int:
+        """How many processes may run slow requests: of those that there are, one is left for quick ones."""
+        if self._processes == 1:
+            return 1
+        return min(self._processes, len(self._children)) - 1
 
     def _slow_running(self) -> int:
         before = time.monotonic() - _SLOW_RUN_S
@@ -185,7 +201,9 @@ class SqlService:
 
     def _send(self, child: Child, queue: Queue, group: list[Pending]) -> None:
         requests = [Request(pending.kind, pending.body) for pending in group]
-        child.send(Job(Work(queue.directory, queue.last_row_id, requests), queue, group))
+        given = queue.owner.account.allowance
+        allowed = Allowed(given.sql_ms, given.sql_rows_max, given.d1_bytes_max)
+        child.send(Job(Work(queue.directory, queue.last_row_id, requests, allowed), queue, group))
 
     # From processes back: child.Listener
 
@@ -196,7 +214,7 @@ class SqlService:
         if future.done():
             return
         if answer.failed:
-            future.set_exception(D1Error(text))
+            future.set_exception(D1Error(text, answer.code if answer.code in STATUS else ""))
         else:
             future.set_result(text)
 
@@ -248,7 +266,10 @@ class SqlService:
             if phase == COMMITTING and position <= running:
                 pending.fail(errors.CONNECTION_LOST)
             elif position == running:
-                pending.fail(errors.CPU_LIMIT if child.over_deadline else errors.CONNECTION_LOST)
+                if child.over_deadline:
+                    pending.fail(errors.CPU_LIMIT, SQL_TIME)
+                else:
+                    pending.fail(errors.CONNECTION_LOST)
             elif self._closed or pending.attempts + 1 >= _ATTEMPTS_MAX:
                 pending.fail(errors.CLOSED if self._closed else errors.CONNECTION_LOST)
             else:
@@ -306,13 +327,13 @@ class SqlService:
 
     def _kill_overdue(self, now: float) -> None:
         limits = self.limits
-        allowed_s = {
-            EXECUTING: (limits.request_ms + limits.kill_grace_ms) / 1000,
-            COMMITTING: limits.commit_ms / 1000,
-            MAINTAINING: limits.maintenance_ms / 1000,
-        }
+        common_ms = {COMMITTING: limits.commit_ms, MAINTAINING: limits.maintenance_ms}
         for child in self._children:
-            if child.jobs and not child.over_deadline and now - child.busy_since > allowed_s[child.progress()[1]]:
+            if not child.jobs or child.over_deadline:
+                continue
+            executing_ms = min(limits.request_ms, child.jobs[0].work.allowed.request_ms) + limits.kill_grace_ms
+            allowed_ms = common_ms.get(child.progress()[1], executing_ms)
+            if now - child.busy_since > allowed_ms / 1000:
                 child.over_deadline = True
                 child.kill()
 

@@ -17,7 +17,7 @@ import apsw
 import msgspec
 
 from host_bindings.d1 import errors, failures, maintenance, script, values
-from host_bindings.d1.connection import Budget, Connection
+from host_bindings.d1.connection import Connection
 from host_bindings.d1.errors import RequestRefused
 from host_bindings.d1.limits import SqlLimits
 from host_bindings.d1.wire import ALONE, Answer, Answers, Request, Status, Work
@@ -42,6 +42,7 @@ class Session:
             return
         try:
             connection = self._connection(work.directory)
+            connection.allow(work.allowed)
         except RequestRefused as refused:
             self._send(Answers([_failed(refused)] * len(work.requests), work.last_row_id))
             return
@@ -218,7 +219,7 @@ class _Run:
             raise RequestRefused(errors.NO_STATEMENTS)
         if len(statements) > self._limits.batch_statements:
             raise RequestRefused(f"A batch has at most {self._limits.batch_statements} statements.")
-        budget = Budget(self._limits)
+        budget = self._connection.budget()
         execute = self._connection.execute
         results = [execute(s.sql, values.parameters(s.params), budget) for s in statements]
         if request.bookmark:
@@ -232,7 +233,7 @@ class _Run:
         try:
             for line in lines:
                 if not script.is_left_out(line):
-                    self._connection.execute(line, [], Budget(self._limits))
+                    self._connection.execute(line, [], self._connection.budget())
                     count += 1
             if not count:
                 raise RequestRefused(errors.NO_STATEMENTS)
@@ -240,9 +241,9 @@ class _Run:
             # D1 names the first line, whichever failed; clients match on the text.
             line = lines[0][:_QUOTED_LINE_CHARACTERS]
             text = f"D1_EXEC_ERROR: Error in line 1: {line}: {refused.bare}"
-            raise RequestRefused(text, prefixed=True) from None
+            raise RequestRefused(text, prefixed=True, code=refused.code) from None
         return values.json({"count": count, "duration": round((time.perf_counter() - started) * 1000, 4)})
 
 
 def _failed(refused: RequestRefused) -> Answer:
-    return Answer(True, refused.text.encode("utf-8", "replace"))
+    return Answer(True, refused.text.encode("utf-8", "replace"), refused.code)

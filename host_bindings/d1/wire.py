@@ -37,19 +37,29 @@ class Request(msgspec.Struct, array_like=True, frozen=True):
     body: str
 
 
+class Allowed(msgspec.Struct, array_like=True, frozen=True):
+    """What the owner may take, besides the limits that hold for everybody. `storage_bytes`: all its databases."""
+
+    request_ms: int
+    result_rows: int
+    storage_bytes: int
+
+
 class Work(msgspec.Struct, array_like=True, frozen=True):
     """Requests for one database, `directory`. `last_row_id` is what its last answer said, whichever child gave it."""
 
     directory: str
     last_row_id: int
     requests: list[Request]
+    allowed: Allowed
 
 
 class Answer(msgspec.Struct, array_like=True, frozen=True):
-    """`text` is UTF-8: a JSON result or, if `failed`, an error message."""
+    """`text` is UTF-8: a JSON result or, if `failed`, an error message. `code` names the owner's limit that was hit."""
 
     failed: bool
     text: bytes
+    code: str = ""
 
 
 class Answers(msgspec.Struct, array_like=True, frozen=True):

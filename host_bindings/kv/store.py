@@ -18,6 +18,7 @@ from host_bindings.storage.connection import rows, snapshot
 from host_bindings.storage.database import Database
 from host_bindings.storage.immediate import NotNow
 from host_bindings.storage.keys import after_key, after_prefix, decode_cursor, encode_cursor
+from host_bindings.storage.quota import Quota
 
 INLINE_BYTES_MAX = 256
 """Longer values lie in a table of their own, so that the keys stay close together and the tree of keys flat."""
@@ -26,6 +27,11 @@ SWEEP_SECONDS = 30
 """How often a namespace in use is searched for expired entries."""
 
 _SWEEP_ROWS = 500
+
+FILE_NAME = "kv.sqlite"
+
+_ENTRY_BYTES = 4 * 1024
+"""What an entry takes besides its value, at most: its key and metadata, and what is left free in pages."""
 
 _SCHEMA = """
     CREATE TABLE entries (
@@ -105,8 +111,10 @@ class KVNamespace:
     Every method raises `StorageFailure` if the storage fails. `put` and `delete` return when the change is on disk.
     """
 
-    def __init__(self, directory: Path, *, clock: Callable[[], float] = time.time) -> None:
-        self._database = Database(directory / "kv.sqlite", _prepare, _SCHEMA_VERSION)
+    def __init__(self, directory: Path, *, quota: Quota | None = None, clock: Callable[[], float] = time.time) -> None:
+        """`quota` is what its owner's namespaces share; None: there is none."""
+        self._database = Database(directory / FILE_NAME, _prepare, _SCHEMA_VERSION)
+        self._quota = None if quota is None else partial(quota.take, directory.name)
         self._clock = clock
         self._sweep_at = 0.0
 
@@ -124,11 +132,10 @@ class KVNamespace:
         """Replaces the whole entry: `metadata` (JSON text) and `expiration` (seconds since 1970) too."""
         self._now()
         small = len(value) <= INLINE_BYTES_MAX
-        await self._database.write(
-            partial(_put_small if small else _put_large, key.encode(), value, metadata, expiration),
-            size_bytes=len(value),
-            single_statement=small,
-        )
+        operation = partial(_put_small if small else _put_large, key.encode(), value, metadata, expiration)
+        if self._quota is not None:
+            operation = partial(_put_within, self._quota, len(value) + _ENTRY_BYTES, operation)
+        await self._database.write(operation, size_bytes=len(value), single_statement=small)
 
     async def delete(self, key: str) -> None:
         await self._database.write(partial(_delete, key.encode()), single_statement=True)
@@ -191,6 +198,16 @@ def _put_small(
     key: bytes, value: bytes, metadata: str | None, expiration: int | None, connection: apsw.Connection
 ) -> None:
     connection.execute(_PUT, (key, expiration, metadata, value, None))
+
+
+def _put_within(
+    take: Callable[[int, apsw.Connection], None],
+    size_bytes: int,
+    put: Callable[[apsw.Connection], None],
+    connection: apsw.Connection,
+) -> None:
+    take(size_bytes, connection)
+    put(connection)
 
 
 def _put_large(

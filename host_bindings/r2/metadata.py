@@ -15,7 +15,8 @@ from host_bindings.r2.objects import Conditions, StoredObject
 from host_bindings.storage.connection import rows
 from host_bindings.storage.keys import after_key, after_prefix
 
-SCHEMA_VERSION = 1
+FILE_NAME = "r2.sqlite"
+SCHEMA_VERSION = 2
 
 _SCHEMA = """
     CREATE TABLE objects (
@@ -54,6 +55,46 @@ _SCHEMA = """
     CREATE TABLE garbage (file TEXT NOT NULL PRIMARY KEY) WITHOUT ROWID;
 """
 
+ENTRY_BYTES = 1024
+"""What an object or a part counts besides its bytes: its metadata, and the file system's part."""
+
+# The bucket's size in one row, kept by the database itself: counting would take as long as there are objects. OR
+# REPLACE fires no trigger for the row that it replaces (unless recursive_triggers is on), hence the BEFORE triggers.
+_USAGE = f"""
+    CREATE TABLE usage (bytes INTEGER NOT NULL);
+    INSERT INTO usage SELECT
+        (SELECT coalesce(sum(size + {ENTRY_BYTES}), 0) FROM objects)
+        + (SELECT coalesce(sum(size + {ENTRY_BYTES}), 0) FROM parts)
+        + (SELECT count(*) * {ENTRY_BYTES} FROM uploads);
+    CREATE TRIGGER object_replaced BEFORE INSERT ON objects BEGIN
+        UPDATE usage SET bytes = bytes
+            - (SELECT coalesce(sum(size + {ENTRY_BYTES}), 0) FROM objects WHERE key = new.key);
+    END;
+    CREATE TRIGGER object_added AFTER INSERT ON objects BEGIN
+        UPDATE usage SET bytes = bytes + new.size + {ENTRY_BYTES};
+    END;
+    CREATE TRIGGER object_removed AFTER DELETE ON objects BEGIN
+        UPDATE usage SET bytes = bytes - old.size - {ENTRY_BYTES};
+    END;
+    CREATE TRIGGER part_replaced BEFORE INSERT ON parts BEGIN
+        UPDATE usage SET bytes = bytes
+            - (SELECT coalesce(sum(size + {ENTRY_BYTES}), 0) FROM parts
+                WHERE upload = new.upload AND number = new.number);
+    END;
+    CREATE TRIGGER part_added AFTER INSERT ON parts BEGIN
+        UPDATE usage SET bytes = bytes + new.size + {ENTRY_BYTES};
+    END;
+    CREATE TRIGGER part_removed AFTER DELETE ON parts BEGIN
+        UPDATE usage SET bytes = bytes - old.size - {ENTRY_BYTES};
+    END;
+    CREATE TRIGGER upload_added AFTER INSERT ON uploads BEGIN
+        UPDATE usage SET bytes = bytes + {ENTRY_BYTES};
+    END;
+    CREATE TRIGGER upload_removed AFTER DELETE ON uploads BEGIN
+        UPDATE usage SET bytes = bytes - {ENTRY_BYTES};
+    END;
+"""  # noqa: S608
+
 _COLUMNS = "key, version, size, etag, uploaded_ms, checksums, storage_class, file"
 _FIND = f"SELECT {_COLUMNS}, http_metadata, custom_metadata FROM objects WHERE key = ?"  # noqa: S608
 _REPLACE = "INSERT OR REPLACE INTO objects VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -76,7 +117,15 @@ class Found(NamedTuple):
 
 
 def prepare(connection: apsw.Connection) -> None:
-    connection.execute(_SCHEMA)
+    if connection.pragma("user_version") == 0:
+        connection.execute(_SCHEMA)
+    connection.execute(_USAGE)
+
+
+def used_bytes(connection: apsw.Connection) -> int:
+    """What the bucket holds, its entries' share included."""
+    ((count,),) = rows(connection, "SELECT bytes FROM usage", ())
+    return int(count)
 
 
 def find(connection: apsw.Connection, key: str) -> StoredObject | None:

@@ -21,10 +21,10 @@ from typing import NamedTuple, TypeVar
 
 import apsw
 
-from host_bindings.body import Body, BytesBody, FileBody, Payload
+from host_bindings.body import Body, BytesBody, FileBody, Payload, known_size
 from host_bindings.cached import read_cached
 from host_bindings.r2 import metadata, uploads
-from host_bindings.r2.errors import bad_digest
+from host_bindings.r2.errors import R2Error, bad_digest, entity_too_large
 from host_bindings.r2.files import IncomingFile, Leftover, ObjectFiles
 from host_bindings.r2.metadata import Stored
 from host_bindings.r2.objects import HASHES, Attributes, Checksum, Conditions, Range, StoredObject
@@ -36,6 +36,7 @@ from host_bindings.storage.database import Database
 from host_bindings.storage.failures import StorageFailure, broken, closed, from_error
 from host_bindings.storage.immediate import NotNow
 from host_bindings.storage.keys import after_key, decode_cursor, encode_cursor
+from host_bindings.storage.quota import Quota
 
 T = TypeVar("T")
 
@@ -87,10 +88,14 @@ class Bucket:
         self,
         directory: Path,
         *,
+        quota: Quota | None = None,
         clock: Callable[[], float] = time.time,
         part_bytes_min: int = PART_BYTES_MIN,
     ) -> None:
-        self._database = Database(directory / "r2.sqlite", metadata.prepare, metadata.SCHEMA_VERSION)
+        """`quota` is what its owner's buckets share; None: there is none."""
+        self._database = Database(directory / metadata.FILE_NAME, metadata.prepare, metadata.SCHEMA_VERSION)
+        self._quota = quota
+        self._name = directory.name
         self._files = ObjectFiles(directory)
         self._receiver = Receiver(self._files, self._run, self._finish)
         self._clock = clock
@@ -213,7 +218,7 @@ class Bucket:
         """
         self._start_with(value)
         hashes = ["md5"] if checksum is None or checksum.hash == "md5" else ["md5", checksum.hash]
-        incoming = await self._receiver.receive(value, hashes, size_max)
+        incoming = await self._receive(value, hashes, size_max)
         digests = {each: incoming.digest(each) for each in hashes}
         if checksum is not None and digests[checksum.hash] != checksum.value:
             self._finish(incoming.discard)
@@ -236,7 +241,12 @@ class Bucket:
         self._start()
         id = secrets.token_hex(32)
         now_ms = self._now_ms()
-        await self._database.write(lambda connection: uploads.create(connection, id, key, attributes, now_ms))
+
+        def create(connection: apsw.Connection) -> Stored:
+            uploads.create(connection, id, key, attributes, now_ms)
+            return Stored(True, [])
+
+        await self._database.write(partial(self._within_quota, 0, create))
         return id
 
     async def upload_part(
@@ -251,7 +261,7 @@ class Bucket:
             if isinstance(value, Body):
                 value.close()
             raise
-        incoming = await self._receiver.receive(value, ["md5"], size_max)
+        incoming = await self._receive(value, ["md5"], size_max)
         part = Part(number, secrets.token_hex(16), incoming.digest("md5"), incoming.size, incoming.name)
         await self._commit(incoming, lambda connection: uploads.put_part(connection, upload_id, key, part, now_ms))
         return part.etag
@@ -301,6 +311,30 @@ class Bucket:
         if self._shared is not None:
             await threads.release()
 
+    async def _receive(self, value: Payload, hashes: Sequence[str], size_max: int | None) -> IncomingFile:
+        quota = self._quota
+        if quota is None:
+            return await self._receiver.receive(value, hashes, size_max)
+        limit = quota.limit
+        try:
+            with quota.receiving(known_size(value) or 0):
+                return await self._receiver.receive(value, hashes, limit if size_max is None else min(limit, size_max))
+        except R2Error as error:
+            if error.code == entity_too_large().code and (size_max is None or limit < size_max):
+                raise quota.exceeded() from None
+            raise
+        finally:
+            if isinstance(value, Body):
+                value.close()
+
+    def _within_quota(
+        self, size_bytes: int, operation: Callable[[apsw.Connection], Stored], connection: apsw.Connection
+    ) -> Stored:
+        stored = operation(connection)
+        if stored.stored and self._quota is not None:
+            self._quota.take(self._name, size_bytes + metadata.ENTRY_BYTES, connection, written=True)
+        return stored
+
     # Commits
 
     def _new(
@@ -322,7 +356,7 @@ class Bucket:
     async def _commit(self, incoming: IncomingFile, operation: Callable[[apsw.Connection], Stored]) -> bool:
         """Stores what names the file. Whatever becomes of the caller, the file is kept exactly if it is named."""
         try:
-            writing = self._database.write(operation)
+            writing = self._database.write(partial(self._within_quota, incoming.size, operation))
         except BaseException:
             self._finish(incoming.discard)
             raise

@@ -21,7 +21,7 @@ from runtime.dispatcher.stub import Stub
 from runtime.engine.engine import Engine
 from runtime.engine.errors import EngineError, WorkerStopped, WorkerUnavailable
 from runtime.engine.invocation import Invocation
-from runtime.engine.limits import LimitPolicy, Limits
+from runtime.engine.limits import LimitPolicy, Limits, allowance
 from runtime.engine.pool import Answer, WorkerPool
 from runtime.registry import Registry, Version
 from runtime.stopped import StoppedScripts
@@ -192,9 +192,9 @@ class DispatchNamespace:
         current = self._deployed(version)
         if current is None:
             return
-        scope = self._resources.scope(current.tenant, current.bindings)
-        tenant = f"{version.namespace}/{version.script}"
         limits = self._policy.clamp(version.limits)
+        scope = self._resources.scope(current.tenant, current.bindings, allowance(limits))
+        tenant = f"{version.namespace}/{script}"
         tenant_log = self._log(script, limits)
         label = f"{tenant}/{version.id}"
         pool = WorkerPool(self._engine, component, scope, limits, tenant_log, tenant, label)

@@ -273,6 +273,12 @@ class Instance:
         if self._host_calls > self._limits.host_calls_max:
             raise HostCallLimitExceeded(self._limits.host_calls_max)
 
+    def note_limit(self, failure: LimitReached) -> None:
+        """A host function has hit a limit of the tenant's. The log gets the first of a call; the guest may go on."""
+        if self.limit_reached is None:
+            self._write_log("error", f"{failure.message} [{failure.code}]")
+        self.limit_reached = failure
+
     def fail(self, error: BaseException) -> None:
         """Keeps why the host function that is running ends the call; the first reason counts."""
         if self._failure is None:
@@ -297,7 +303,7 @@ class Instance:
                 if not self._has_error:
                     raise
                 if isinstance(failure, LimitReached):
-                    self.limit_reached = failure
+                    self.note_limit(failure)
                 value = Err((failure.name, failure.message))
             assert self._write is not None
             self._write(self, self._results, value)

@@ -107,7 +107,7 @@ class Invocation:
             if self._answer is None:
                 self._failure = error
                 self._settle(None)
-                if isinstance(error, LimitExceeded):
+                if isinstance(error, LimitExceeded) and not isinstance(error, BindingLimitExceeded):
                     self.pool.log(self.request_id, "error", f"{error.message} [{error.code}]")
             else:
                 self.pool.log(self.request_id, "error", f"After the answer: {error.message} [{error.code}]")

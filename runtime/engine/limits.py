@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Annotated, Any, Literal, get_type_hints
 
 import msgspec
 from msgspec import Meta
 
+from host_bindings.allowance import D1_STORAGE, KV_STORAGE, R2_STORAGE, SQL_ROWS, SQL_TIME, Allowance
 from runtime.settings import ServerSettings, SettingsError
 
 KIB = 1024
@@ -49,10 +51,25 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a request may log; what is beyond is left out, and a line says so."""
     log_bytes_per_s: Annotated[int, _limit(KIB, 64 * MIB, "limit.log")] = 256 * KIB
     """What all requests together may log in a second; four seconds' worth may come at once."""
+    kv_bytes_max: Annotated[int, _limit(0, TIB, KV_STORAGE)] = GIB
+    """What all KV namespaces of the tenant hold together."""
+    r2_bytes_max: Annotated[int, _limit(0, 1024 * TIB, R2_STORAGE)] = 10 * GIB
+    """What all R2 buckets of the tenant hold together."""
+    d1_bytes_max: Annotated[int, _limit(0, TIB, D1_STORAGE)] = GIB
+    """What all D1 databases of the tenant hold together; a single one is bounded by `SqlLimits` besides."""
+    sql_ms: Annotated[int, _limit(1, 30_000, SQL_TIME)] = 30_000
+    """Of one request to a database; a batch is one request."""
+    sql_rows_max: Annotated[int, _limit(1, 100_000, SQL_ROWS)] = 100_000
+    """In all results of one request to a database together."""
     isolation: Literal["reuse", "request"] = "reuse"
     """`reuse`: an instance serves one request after another; `request`: every request gets a fresh one."""
     clock: Literal["coarse", "frozen"] = "coarse"
     """`coarse`: the guest's clocks go in steps of a millisecond; `frozen`: they stand still while it computes."""
+
+
+def allowance(limits: Limits) -> Allowance:
+    """The part of the limits that the stores keep to."""
+    return Allowance(**{field.name: getattr(limits, field.name) for field in fields(Allowance)})
 
 
 class InvalidLimits(ValueError):

@@ -130,7 +130,7 @@ def _callback(function: HostFunction, instances: Instances, counted: bool) -> na
                 if not has_error:
                     raise
                 if isinstance(failure, LimitReached):
-                    instance.limit_reached = failure
+                    instance.note_limit(failure)
                 value = _failed(failure)
             write(instance, results, value)
             return True

@@ -13,7 +13,7 @@ from functools import partial
 from math import ceil
 from typing import TYPE_CHECKING, NamedTuple
 
-from host_bindings.body import GUEST_CHUNK_BYTES, Body, BoundedBody, BytesBody, Payload
+from host_bindings.body import GUEST_CHUNK_BYTES, Body, BoundedBody, BytesBody, Payload, known_size
 from host_bindings.contract import Failure, LimitReached
 from runtime.engine.engine import Engine, LoadedComponent
 from runtime.engine.errors import (
@@ -245,7 +245,7 @@ class WorkerPool:
     def _bounded_request(self, payload: Payload, request_id: str) -> Payload:
         """The payload as it may cross: bytes above the contract's bound become a stream. Raises if it is too large."""
         limit = self.limits.request_body_bytes_max
-        size = _size(payload)
+        size = known_size(payload)
         if size is None:
             assert isinstance(payload, Body)
             return BoundedBody(payload, limit, partial(_request_body_reached, limit))
@@ -261,8 +261,8 @@ class WorkerPool:
         """The answer's body, which fails at the limit if its length is not known. Raises `LimitExceeded`."""
         limits = self.limits
         error: LimitExceeded | None = None
-        size = _size(body)
-        if (_size(headers) or 0) > limits.response_header_bytes_max:
+        size = known_size(body)
+        if (known_size(headers) or 0) > limits.response_header_bytes_max:
             error = ResponseHeadersTooLarge(limits.response_header_bytes_max)
         elif size is not None and size > limits.response_body_bytes_max:
             error = ResponseBodyTooLarge(limits.response_body_bytes_max)
@@ -314,19 +314,6 @@ class WorkerPool:
         return instance
 
 
-def _size(payload: Payload) -> int | None:
-    """In bytes; None if it is not known."""
-    if payload is None:
-        return 0
-    if isinstance(payload, Body):
-        return payload.length
-    return (
-        len(payload)
-        if isinstance(payload, bytes) or payload.isascii()
-        else len(payload.encode("utf-8", "surrogatepass"))
-    )
-
-
 def _request_body_reached(limit: int) -> LimitReached:
     error = RequestBodyTooLarge(limit)
-    return LimitReached(error.code, error.status, "RangeError", f"{error.message} [{error.code}]")
+    return LimitReached(error.code, error.status, "RangeError", error.message)

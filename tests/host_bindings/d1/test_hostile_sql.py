@@ -275,7 +275,7 @@ def test_a_database_does_not_grow_past_its_quota(db: DatabaseUnderTest) -> None:
         except D1Error as error:
             errors.append(error.message)
 
-    assert set(errors) == {"D1_ERROR: database or disk is full: SQLITE_FULL"}
+    assert set(errors) == {"D1_ERROR: Exceeded maximum DB size."}
     assert (db.directory / FILE_NAME).stat().st_size <= QUICK.database_bytes
     assert (db.directory / f"{FILE_NAME}-wal").stat().st_size <= 6 * QUICK.database_bytes
     db.query("DELETE FROM t")
@@ -287,7 +287,7 @@ def test_one_statement_cannot_fill_the_disk_either(db: DatabaseUnderTest) -> Non
 
     error = db.error(f"WITH RECURSIVE {COUNT} INSERT INTO t SELECT randomblob(100000) FROM c")
 
-    assert error == "D1_ERROR: database or disk is full: SQLITE_FULL"
+    assert error == "D1_ERROR: Exceeded maximum DB size."
     assert sum(path.stat().st_size for path in db.directory.iterdir()) < 4 * QUICK.database_bytes
     assert db.value("SELECT count(*) FROM t") == 0
 
