@@ -235,6 +235,8 @@ def test_a_request_does_not_wait_for_ever(tmp_path: Path) -> None:
     async def run() -> None:
         async with service(limits=replace(QUICK, request_ms=1_500, queue_ms=300)) as sql:
             first, second = Database(tmp_path / "a" / "d", sql), Database(tmp_path / "b" / "d", sql)
+            while not sql.process_ids:  # it may take longer to start than a request may wait
+                await asyncio.gather(value(first, "SELECT 1"), return_exceptions=True)
             slow = asyncio.create_task(message(first, ENDLESS))
             await asyncio.sleep(0.2)
             late = await asyncio.gather(message(first, ENDLESS), message(second, ENDLESS))
