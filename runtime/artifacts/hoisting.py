@@ -39,6 +39,10 @@ _CORE_INSTANCE_SORT = 0x12
 
 NAME_PREFIX = "cloister-module-x"
 
+OWN_MODULE = "cloister-own-module"
+"""The name under which a component imports what it changes of its base's memory. It does not tell the content: so the
+components of all workers of one SDK are the same but for this module, and share their machine code too."""
+
 
 def import_name(sha256: str) -> str:
     """The name under which a component imports a hoisted module. Uploads that import core modules are refused."""
@@ -52,10 +56,12 @@ class HoistedModule:
     section: Section
     sha256: str
     type: bytes
+    own: bool = False
+    """Whether it is what `OWN_MODULE` stands for."""
 
     @property
     def name(self) -> str:
-        return import_name(self.sha256)
+        return OWN_MODULE if self.own else import_name(self.sha256)
 
 
 def find_hoisted(data: Buffer, outline: Outline) -> tuple[HoistedModule, ...]:
@@ -68,16 +74,22 @@ def find_hoisted(data: Buffer, outline: Outline) -> tuple[HoistedModule, ...]:
         interfaces = _Interfaces(data, modules)
         used = _used_exports(data, outline, interfaces)
         for index, section in enumerate(modules):
+            own = index == len(modules) - 1 and _is_own(interfaces[index])
             large = section.code_bytes >= CODE_BYTES_MIN or section.end - section.body >= DATA_BYTES_MIN
-            if not large or len(found) == HOISTED_MAX:
+            if not (large or own) or len(found) == HOISTED_MAX:
                 continue
             sha256 = digest(data, section.body, section.end)
             if sha256 not in found:  # an import's name must be unique: a second copy stays where it is
                 kind = interfaces[index].encode(None if used is None else used[index])
-                found[sha256] = HoistedModule(section, sha256, kind)
+                found[sha256] = HoistedModule(section, sha256, kind, own)
     except (NotPlain, Malformed):
         return ()  # whatever is wrong, wasmtime's validator says it better
     return tuple(found.values())
+
+
+def _is_own(interface: ModuleInterface) -> bool:
+    """Whether a component's last module can do nothing but change a memory, as the SDK's build makes it."""
+    return not interface.exports and bool(interface.imports) and all(kind[0] == 2 for _, _, kind in interface.imports)
 
 
 def write_rewritten(data: Buffer, hoisted: tuple[HoistedModule, ...], target: BinaryIO) -> None:

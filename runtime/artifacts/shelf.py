@@ -89,25 +89,33 @@ class Shelf:
     def unpack_module(self, part: StoredPart, target: Path) -> None:
         self._unpack(self._module(part), part, target)
 
-    def collect(self, keep: Collection[str], unused_s: float) -> list[str]:
+    def collect(self, keep: Collection[str], unused_s: float) -> set[str]:
         """Deletes artifacts that are not in `keep` and modules that no artifact needs, except new ones.
 
-        Returns the digests of the artifacts and of the modules that are gone.
+        Returns the SHA-256 of the components and modules that nobody needs any more.
         """
         old = time.time() - unused_s
         with self._workspace.room() as trash, locked(self._lock, shared=False):
             gone = [p for p in self._artifacts.iterdir() if p.name not in keep and p.stat().st_mtime <= old]
+            unneeded = {part.sha256 for path in gone for part in self._parts(path.name)}
             for path in gone:
                 path.rename(trash / path.name)
             try:
-                needed = {part.sha256 for path in self._artifacts.iterdir() for part in self.find(path.name).modules}
+                needed = {part.sha256 for path in self._artifacts.iterdir() for part in self.find(path.name).parts}
             except (ArtifactMissing, ArtifactUnusable):
-                return [path.name for path in gone]  # what it needs is not known, so no module goes
+                return set()  # what it needs is not known, so no part goes
             modules = [p for p in self._modules.iterdir() if p.name.removesuffix(SUFFIX) not in needed]
             modules = [path for path in modules if path.stat().st_mtime <= old]
             for path in modules:
                 path.rename(trash / path.name)
-        return [path.name.removesuffix(SUFFIX) for path in (*gone, *modules)]
+        return (unneeded | {path.name.removesuffix(SUFFIX) for path in modules}) - needed
+
+    def _parts(self, digest: str) -> tuple[StoredPart, ...]:
+        """What an artifact is made of; nothing if that is not known."""
+        try:
+            return self.find(digest).parts
+        except (ArtifactMissing, ArtifactUnusable):
+            return ()
 
     def _is_whole(self, digest: str) -> bool:
         try:

@@ -18,7 +18,6 @@ from runtime.artifacts.code_cache import CodeCache, Lease
 from runtime.artifacts.compiler import Compiler, InvalidComponent
 from runtime.artifacts.errors import ArtifactUnusable, RejectedUpload
 from runtime.artifacts.files import Workspace, private_directory
-from runtime.artifacts.hoisting import import_name
 from runtime.artifacts.limits import UploadLimits
 from runtime.artifacts.once import Once
 from runtime.artifacts.restoring import restore
@@ -183,18 +182,24 @@ class ArtifactStore:
             for part, wasm in zip(upload.manifest.modules, upload.modules, strict=True):
                 await self._compile_new_module(parts, part, wasm)
             await asyncio.to_thread(parts.shelf.add, digest, upload, code.with_name("draft"))
-            await asyncio.to_thread(parts.codes.put, digest, code)
+            if code.exists():
+                await asyncio.to_thread(parts.codes.put, upload.manifest.component.sha256, code)
             return Artifact(digest, upload.manifest.size)
         finally:
             await asyncio.to_thread(shutil.rmtree, room, ignore_errors=True)
 
     async def _compile_and_draft(self, parts: _Parts, upload: Split, room: Path) -> Path:
-        """Makes the component's machine code, at the path that is returned, and beside it the draft to be stored."""
+        """Makes the component's machine code, at the path that is returned, and beside it the draft to be stored.
+
+        There is nothing at the path if an upload before this one had the same component (but for its own module): its
+        machine code is here, and it was compared with the contract then.
+        """
         await asyncio.to_thread(room.mkdir)
         code = room / "component.code"
         drafting = asyncio.create_task(asyncio.to_thread(parts.shelf.draft, upload, room / "draft"))
         try:
-            await self._compiler.component(upload.component, code, upload.manifest.module_names)
+            if not await asyncio.to_thread(parts.codes.has, upload.manifest.component.sha256):
+                await self._compiler.component(upload.component, code, upload.manifest.imports)
         finally:
             await asyncio.wait([drafting])
         await drafting
@@ -215,11 +220,11 @@ class ArtifactStore:
     async def _ready(self, parts: _Parts, digest: str) -> CompiledArtifact:
         manifest = await asyncio.to_thread(parts.shelf.find, digest)
         for _ in range(LEASE_ATTEMPTS):
-            compiled, missing = await asyncio.to_thread(_lease, parts.codes, digest, manifest)
+            compiled, missing = await asyncio.to_thread(_lease, parts.codes, manifest)
             if compiled is not None:
                 return compiled
-            if digest in missing:
-                await self._compiles.run(digest, partial(self._recompile_component, parts, digest, manifest))
+            if (name := manifest.component.sha256) in missing:
+                await self._compiles.run(name, partial(self._recompile_component, parts, digest, manifest))
             for part in manifest.modules:
                 if part.sha256 in missing:
                     await self._compiles.run(part.sha256, partial(self._recompile_module, parts, part))
@@ -230,8 +235,8 @@ class ArtifactStore:
         try:
             wasm, code = room / "component.wasm", room / "component.code"
             await asyncio.to_thread(parts.shelf.unpack_component, digest, manifest.component, wasm)
-            await self._compiler.component(wasm, code, manifest.module_names)
-            await asyncio.to_thread(parts.codes.put, digest, code)
+            await self._compiler.component(wasm, code, manifest.imports)
+            await asyncio.to_thread(parts.codes.put, manifest.component.sha256, code)
         finally:
             await asyncio.to_thread(shutil.rmtree, room, ignore_errors=True)
 
@@ -268,22 +273,23 @@ def _restore(parts: _Parts, digest: str, room: Path) -> Path:
     component, target = room / "component.wasm", room / UPLOAD_FILE
     parts.shelf.unpack_component(digest, manifest.component, component)
     modules = {}
-    for part in manifest.modules:
-        path = modules[import_name(part.sha256)] = room / f"{part.sha256}.wasm"
+    for name, part in manifest.imports.items():
+        path = modules[name] = room / f"{part.sha256}.wasm"
         parts.shelf.unpack_module(part, path)
     restore(component, modules, target, digest)
     return target
 
 
-def _lease(codes: CodeCache, digest: str, manifest: Manifest) -> tuple[CompiledArtifact | None, set[str]]:
+def _lease(codes: CodeCache, manifest: Manifest) -> tuple[CompiledArtifact | None, set[str]]:
     """(the machine code, what of it is missing)"""
-    leases = {name: codes.lease(name) for name in (digest, *(part.sha256 for part in manifest.modules))}
+    names = {part.sha256 for part in manifest.parts}
+    leases = {name: codes.lease(name) for name in names}
     found = {name: lease for name, lease in leases.items() if lease is not None}
     if len(found) < len(leases):
         _release(found.values())
         return None, leases.keys() - found.keys()
-    modules = {import_name(part.sha256): found[part.sha256].path for part in manifest.modules}
-    return CompiledArtifact(found[digest].path, modules, tuple(found.values())), set()
+    modules = {name: found[part.sha256].path for name, part in manifest.imports.items()}
+    return CompiledArtifact(found[manifest.component.sha256].path, modules, tuple(found.values())), set()
 
 
 def _release(leases: Iterable[Lease]) -> None:

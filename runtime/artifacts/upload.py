@@ -11,7 +11,7 @@ import msgspec
 
 from runtime.artifacts.component import read_outline
 from runtime.artifacts.errors import SCRIPT_TOO_LARGE, RejectedUpload
-from runtime.artifacts.hoisting import COPY_BYTES, copy, digest, find_hoisted, import_name, write_rewritten
+from runtime.artifacts.hoisting import COPY_BYTES, OWN_MODULE, copy, digest, find_hoisted, import_name, write_rewritten
 from runtime.artifacts.limits import MIB, UploadLimits
 
 MANIFEST_FORMAT = 1
@@ -34,11 +34,17 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     component: StoredPart
     """The component, with imports in place of its hoisted modules."""
     modules: tuple[StoredPart, ...]
+    own: str = ""
+    """The SHA-256 of the one among them that the component imports as its own (see `hoisting.OWN_MODULE`)."""
 
     @property
-    def module_names(self) -> tuple[str, ...]:
-        """Names under which the component imports `modules`."""
-        return tuple(import_name(module.sha256) for module in self.modules)
+    def parts(self) -> tuple[StoredPart, ...]:
+        return (self.component, *self.modules)
+
+    @property
+    def imports(self) -> dict[str, StoredPart]:
+        """The modules by the name under which the component imports them."""
+        return {OWN_MODULE if part.sha256 == self.own else import_name(part.sha256): part for part in self.modules}
 
 
 @dataclass(frozen=True)
@@ -88,7 +94,8 @@ def split(upload: Path, room: Path, limits: UploadLimits, *, hoisting: bool = Tr
         size = len(data)
     with component.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         part = StoredPart(digest(data, 0, len(data)), len(data))
-    return Split(Manifest(MANIFEST_FORMAT, size, part, tuple(modules)), component, tuple(paths))
+    own = "".join(module.sha256 for module in hoisted if module.own)
+    return Split(Manifest(MANIFEST_FORMAT, size, part, tuple(modules), own), component, tuple(paths))
 
 
 def _readable(size: int) -> str:

@@ -22,7 +22,7 @@ from host_bindings.contract import Interface
 from runtime.engine.compile import configuration
 from runtime.engine.errors import WallTimeExceeded
 from runtime.engine.instance import Instance
-from runtime.engine.linking import build_linker
+from runtime.engine.linking import host_imports
 from runtime.engine.native import Linker, NativeComponent, NativeEngine, NativeModule
 from runtime.engine.running import RunningTable
 from runtime.engine.turns import Turns
@@ -123,10 +123,11 @@ class Engine:
         self.idle: OrderedDict[Instance, tuple[WorkerPool, float]] = OrderedDict()
         """Instances without a call, least recently used first, and since when."""
         self._cpu_mark_ns = thread_time_ns()
-        self._interfaces = tuple(interfaces)
-        # For as long as a component needs them.
-        self._modules: WeakValueDictionary[str, NativeModule] = WeakValueDictionary()
-        self._linkers: WeakValueDictionary[tuple[str, ...], Linker] = WeakValueDictionary()
+        self._imports = host_imports(interfaces, self.instances)
+        # Kept as long as somebody has a component that needs them.
+        self._components: WeakValueDictionary[Path, NativeComponent] = WeakValueDictionary()
+        self._modules: WeakValueDictionary[Path, NativeModule] = WeakValueDictionary()
+        self._linkers: WeakValueDictionary[tuple[tuple[str, Path], ...], Linker] = WeakValueDictionary()
         self._loading = threading.Lock()
         self._ticker = Ticker(self.native)
         self.keep_ticking = self._ticker.keep
@@ -136,21 +137,28 @@ class Engine:
         """Maps machine code. Blocks for a few milliseconds: call it in a thread.
 
         `component` and `modules` (by the name under which the component imports them) are files that this host
-        compiled and has verified: they run as native code. Raises `NativeError` if they are not for this engine.
+        compiled and has verified: they run as native code. What is mapped already is shared, so a path always means the
+        same content. Raises `NativeError` if they are not for this engine.
         """
-        native = NativeComponent(self.native.engine, component)
-        key = tuple(sorted(modules))
         with self._loading:
+            loaded = self._component(component)
+            key = tuple(sorted(modules.items()))
             linker = self._linkers.get(key)
             if linker is None:
-                used = {name: self._module(name, modules[name]) for name in key}
-                linker = self._linkers[key] = build_linker(self.native, self._interfaces, used, self.instances)
-        return LoadedComponent(native, linker)
+                used = {name: self._module(path) for name, path in key}
+                linker = self._linkers[key] = Linker(self.native, used, self._imports)
+        return LoadedComponent(loaded, linker)
 
-    def _module(self, name: str, path: Path) -> NativeModule:
-        module = self._modules.get(name)
+    def _component(self, path: Path) -> NativeComponent:
+        component = self._components.get(path)
+        if component is None:
+            component = self._components[path] = NativeComponent(self.native.engine, path)
+        return component
+
+    def _module(self, path: Path) -> NativeModule:
+        module = self._modules.get(path)
         if module is None:
-            module = self._modules[name] = NativeModule(self.native.engine, path)
+            module = self._modules[path] = NativeModule(self.native.engine, path)
         return module
 
     def cpu_time_ns(self, elapsed_ns: int) -> int:

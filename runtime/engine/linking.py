@@ -1,4 +1,4 @@
-"""From the contract's declarations to a linker: each host function wrapped so that nothing escapes into wasm.
+"""From the contract's declarations to linkers: each host function wrapped so that nothing escapes into wasm.
 
 An exception that left a host callback could surface in another tenant's call or kill the process, so every import goes
 through `_callback`: it catches everything, keeps it on the instance that called, and ends that call alone.
@@ -17,7 +17,7 @@ from runtime.engine.instance import Instance
 from runtime.engine.layout import VALUE_BYTES, CodecError
 from runtime.engine.lift import decoder
 from runtime.engine.lower import NATIVE, Encoder, encoder
-from runtime.engine.native import Linker, NativeEngine, NativeModule
+from runtime.engine.native import HostImports
 
 COUNTED = "cloister:"
 """Calls of interfaces whose name begins so count against the limit of host calls."""
@@ -26,14 +26,9 @@ Instances = Mapping[int, Instance]
 """Live instances by their store's context."""
 
 
-def build_linker(
-    engine: NativeEngine,
-    interfaces: Sequence[Interface],
-    modules: Mapping[str, NativeModule],
-    instances: Instances,
-) -> Linker:
-    """A linker with all of the contract and the given shared core modules."""
-    linker = Linker(engine, modules)
+def host_imports(interfaces: Sequence[Interface], instances: Instances) -> HostImports:
+    """All of the contract, for linkers."""
+    imports = HostImports()
     for interface in interfaces:
         counted = interface.name.startswith(COUNTED)
         immediate: dict[str, native.HostCallback] = {name: _refused(instances) for name in interface.refused}
@@ -44,8 +39,8 @@ def build_linker(
         drops = {
             resource.name: (resource.number, _drop(resource.number, instances)) for resource in interface.resources
         }
-        linker.define(interface.name, immediate, waiting, _ready(instances), drops)
-    return linker
+        imports.define(interface.name, immediate, waiting, _ready(instances), drops)
+    return imports
 
 
 def _encode_nothing(_instance: object, _address: int, _value: object) -> None:

@@ -16,8 +16,9 @@ Who owns what, who frees it, and on which thread (wasmtime 50.0, crates/c-api):
   come from wasmtime's allocator: `new_string`, `new_box`, `new_list` and so on. Slots start as kind 0.
 - A resource argument is a box with a `ResourceAny`; `take_resource` turns it into the host's number and, for an owned
   one, ends the guest's ownership. `new_resource` makes a box; in results wasmtime frees it, in arguments we do.
-- Callbacks are ctypes thunks: they must outlive the linker that they are given to, and no exception may leave them (an
-  exception in a ctypes callback would be printed and swallowed; a BaseException may kill the process).
+- Callbacks are ctypes thunks: they must outlive the linkers that they are given to and their instances, and no
+  exception may leave them (an exception in a ctypes callback would be printed and swallowed; a BaseException may kill
+  the process).
 - Python code in a callback runs on the fiber's stack and must return before the fiber is suspended.
 """
 
@@ -28,7 +29,7 @@ import weakref
 from collections.abc import Callable, Mapping
 from ctypes import CFUNCTYPE, addressof, byref, c_bool, c_char_p, c_size_t, c_uint8, c_uint32, c_uint64
 from pathlib import Path
-from typing import Any, NewType
+from typing import Any, NamedTuple, NewType
 
 import wasmtime
 from wasmtime import _bindings
@@ -285,27 +286,15 @@ class CallSlot:
         self._kind.value = 0
 
 
-def _delete_linker(pointer: int, _thunks: list[Any]) -> None:
-    """The thunks are kept until here: the linker's functions point to them."""
-    _linker_delete(pointer)
+class HostImports:
+    """What the host defines for all components: functions and resources, as the thunks that wasm calls.
 
+    They are the same for every linker, and dearer than all the rest of one.
+    """
 
-class Linker:
-    """Definitions for the imports of components. Complete after `__init__`: it is shared by running instantiations."""
-
-    def __init__(self, engine: NativeEngine, modules: Mapping[str, NativeModule]) -> None:
-        self._engine = engine
-        self._modules = dict(modules)
+    def __init__(self) -> None:
         self._thunks: list[Any] = []
-        self.pointer: int = _linker_new(engine.pointer)
-        weakref.finalize(self, _delete_linker, self.pointer, self._thunks).atexit = False
-        root = _linker_root(self.pointer)
-        try:
-            for name, module in modules.items():
-                encoded = name.encode()
-                _check(_add_module(root, encoded, len(encoded), module.pointer))
-        finally:
-            _linker_instance_delete(root)
+        self._interfaces: list[_InterfaceThunks] = []
 
     def define(
         self,
@@ -320,58 +309,52 @@ class Linker:
         `ready` takes a store context and tells whether the async function that suspended it has its result.
         `resources`: number and what to do with a dropped handle: (store context, the host's number).
         """
-        root = _linker_root(self.pointer)
+        resume = self._keep(_ContinuationThunk(ready)) if async_functions else 0
+        self._interfaces.append(
+            _InterfaceThunks(
+                interface.encode(),
+                [(name.encode(), number, self._drop(drop)) for name, (number, drop) in resources.items()],
+                [(name.encode(), self._function(callback)) for name, callback in functions.items()],
+                [(name.encode(), self._async_function(callback, resume)) for name, callback in async_functions.items()],
+            )
+        )
+
+    def add_to(self, root: int) -> None:
+        """Adds every interface to the root of a linker."""
         instance = _void()
-        try:
-            encoded = interface.encode()
-            _check(_add_instance(root, encoded, len(encoded), addressof(instance)))
+        for interface in self._interfaces:
+            _check(_add_instance(root, interface.name, len(interface.name), addressof(instance)))
             try:
-                for name, (number, drop) in resources.items():
-                    self._define_resource(instance.value or 0, name, number, drop)
-                for name, callback in functions.items():
-                    self._define_function(instance.value or 0, name, callback)
-                for name, callback in async_functions.items():
-                    self._define_async_function(instance.value or 0, name, callback, ready)
+                for name, number, drop in interface.resources:
+                    kind = _resource_type_new(number)
+                    _check(_add_resource(instance, name, len(name), kind, drop, None, None))
+                    _resource_type_delete(kind)
+                for name, thunk in interface.functions:
+                    _check(_add_function(instance, name, len(name), thunk, None, None))
+                for name, thunk in interface.async_functions:
+                    _check(_add_async_function(instance, name, len(name), thunk, None, None))
             finally:
                 _linker_instance_delete(instance)
-        finally:
-            _linker_instance_delete(root)
 
     def _keep(self, thunk: Any) -> int:
         self._thunks.append(thunk)
         return ctypes.cast(thunk, _void).value or 0
 
-    def _define_resource(self, instance: int, name: str, number: int, drop: Callable[[int, int], None]) -> None:
+    def _drop(self, drop: Callable[[int, int], None]) -> int:
         def dropped(_data: int, context: int, rep: int) -> int:
             drop(context, rep)
             return 0
 
-        encoded = name.encode()
-        kind = _resource_type_new(number)
-        thunk = self._keep(_DropThunk(dropped))
-        _check(_add_resource(instance, encoded, len(encoded), kind, thunk, None, None))
-        _resource_type_delete(kind)
+        return self._keep(_DropThunk(dropped))
 
-    def _define_function(self, instance: int, name: str, callback: HostCallback) -> None:
+    def _function(self, callback: HostCallback) -> int:
         def called(_data: int, context: int, _type: int, arguments: int, count: int, results: int, _n: int) -> int:
             return 0 if callback(context, arguments or 0, count, results or 0) else _error_new(b"host call failed")
 
-        encoded = name.encode()
-        _check(_add_function(instance, encoded, len(encoded), self._keep(_FunctionThunk(called)), None, None))
+        return self._keep(_FunctionThunk(called))
 
-    def _define_async_function(
-        self,
-        instance: int,
-        name: str,
-        callback: HostCallback,
-        ready: Callable[[int], bool],
-    ) -> None:
+    def _async_function(self, callback: HostCallback, resume: int) -> int:
         set_address = c_uint64.from_address
-
-        def resumed(context: int) -> bool:
-            return ready(context)
-
-        resume = self._keep(_ContinuationThunk(resumed))
 
         def called(
             _data: int,
@@ -390,10 +373,40 @@ class Linker:
             if callback(context, arguments or 0, count, results or 0) is False:
                 set_address(error).value = _error_new(b"host call failed")
 
-        encoded = name.encode()
-        _check(
-            _add_async_function(instance, encoded, len(encoded), self._keep(_AsyncFunctionThunk(called)), None, None)
-        )
+        return self._keep(_AsyncFunctionThunk(called))
+
+
+class _InterfaceThunks(NamedTuple):
+    """Names, encoded, and addresses of thunks; a resource has its number between."""
+
+    name: bytes
+    resources: list[tuple[bytes, int, int]]
+    functions: list[tuple[bytes, int]]
+    async_functions: list[tuple[bytes, int]]
+
+
+class Linker:
+    """Definitions for the imports of components. Complete after `__init__`: it is shared by running instantiations."""
+
+    def __init__(self, engine: NativeEngine, modules: Mapping[str, NativeModule], imports: HostImports) -> None:
+        """`modules`: core modules by the name under which components import them."""
+        self._engine = engine
+        self._modules = dict(modules)
+        self.pointer: int = _linker_new(engine.pointer)
+        # The linker's functions point to the thunks.
+        weakref.finalize(self, _delete_linker, self.pointer, imports).atexit = False
+        root = _linker_root(self.pointer)
+        try:
+            for name, module in modules.items():
+                encoded = name.encode()
+                _check(_add_module(root, encoded, len(encoded), module.pointer))
+            imports.add_to(root)
+        finally:
+            _linker_instance_delete(root)
+
+
+def _delete_linker(pointer: int, _imports: HostImports) -> None:
+    _linker_delete(pointer)
 
 
 def new_resource(context: int, rep: int, number: int) -> int:
