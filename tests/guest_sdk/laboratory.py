@@ -58,9 +58,8 @@ class Laboratory:
         return await self.call("run", code, *arguments, **named)
 
 
-async def loaded(engine: Engine, project: Path) -> LoadedComponent:
-    """The project's component, built; what it shares with others comes compiled from the tests' cache."""
-    component = await asyncio.to_thread(build, project, wit_directory=WIT_DIRECTORY)
+async def load(engine: Engine, component: Path) -> LoadedComponent:
+    """The component, loaded; what it shares with others comes compiled from the tests' cache."""
     store = ArtifactStore(cache_directory() / "artifacts")
     try:
         artifact = await store.add(component)
@@ -83,7 +82,8 @@ def in_laboratory(
         sql = SqlService(directory)
         engine = Engine(ALL, flush=wasi.flush)
         resources = Resources(directory, sql)
-        laboratory = Laboratory(engine, resources, project, await loaded(engine, project))
+        component = await asyncio.to_thread(build, project, wit_directory=WIT_DIRECTORY)
+        laboratory = Laboratory(engine, resources, project, await load(engine, component))
         try:
             return await body(laboratory)
         finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
@@ -16,9 +17,15 @@ from guest_sdk.build.binary import read_layout
 from guest_sdk.build.image import PAGE_BYTES
 from guest_sdk.build.snapshot import SCRATCH_BYTES, Change, find_changes
 from host_bindings import WIT_DIRECTORY
+from host_bindings.d1.service import SqlService
+from host_bindings.interfaces import ALL
+from host_bindings.scope import Resources, Tenant
+from runtime.engine.engine import Engine
 from runtime.engine.errors import GuestException
+from runtime.engine.limits import Limits
+from runtime.engine.pool import WorkerPool
 from tests.components import raw_component
-from tests.guest_sdk.laboratory import Laboratory, in_laboratory
+from tests.guest_sdk.laboratory import Laboratory, in_laboratory, load
 
 Experiment = Callable[[Callable[[Laboratory], Awaitable[None]]], None]
 Project = Callable[[Mapping[str, str]], Path]
@@ -144,3 +151,31 @@ def test_objects_that_are_not_where_they_should_be_are_not_made_immortal() -> No
 
     with pytest.raises(BuildError, match="this version of CPython"):
         image.with_immortals(component, [(16, 123456)], immortal=16)
+
+
+def test_workers_in_one_process_share_machine_code_and_nothing_else(project: Project, tmp_path: Path) -> None:
+    text = "from workers import Response\nSEEN = []\n\n\ndef on_fetch(request):\n    SEEN.append('{0}')\n"
+    text += "    return Response(f'{0} {{len(SEEN)}}')\n"
+    components = []
+    for name in ("one", "two"):
+        folder = project({"entry.py": text.format(name)})
+        components.append(build(folder, wit_directory=WIT_DIRECTORY, output=tmp_path / f"{name}.wasm"))
+
+    async def main() -> list[object]:
+        engine, sql = Engine(ALL), SqlService(tmp_path / "sql")
+        resources = Resources(tmp_path / "stores", sql)
+        try:
+            loaded = [await load(engine, component) for component in components]
+            assert loaded[0].native is loaded[1].native
+            scopes = [resources.scope(Tenant("tests", name), []) for name in ("one", "two")]
+            pools = [WorkerPool(engine, c, s, Limits(), lambda *_: None) for c, s in zip(loaded, scopes, strict=True)]
+            answers = [(await pool.fetch("GET", "http://worker/", "", None, request_id="r")).body for pool in pools * 2]
+            for pool in pools:
+                await pool.close()
+            return answers
+        finally:
+            await engine.close()
+            await resources.close()
+            await sql.close()
+
+    assert asyncio.run(main()) == ["one 1", "two 1", "one 2", "two 2"]

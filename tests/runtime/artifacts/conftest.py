@@ -49,12 +49,12 @@ class Bench:
         return {str(path.relative_to(self.directory)): path.read_bytes() for path in found}
 
     def code(self, name: str) -> Path:
-        """The file with the machine code of an artifact or a shared module."""
+        """The file with the machine code of a component or a module, by its SHA-256."""
         (path,) = self.directory.glob(f"machine-code/*/{name}/code")
         return path
 
     def codes(self) -> set[str]:
-        """The digests of all machine code."""
+        """The SHA-256 of everything of which there is machine code."""
         return {path.parent.name for path in self.directory.glob("machine-code/*/*/code")}
 
 
