@@ -80,23 +80,34 @@ def workerd(workers: Sequence[str] = ("hello.js",), *, tenants: int = 0) -> Iter
 @contextmanager
 def miniflare_platform() -> Iterator[Server]:
     """The reference platform in JavaScript on Miniflare, its storage in a temporary folder."""
-    installation = _installation()
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
-        command = ["node", str(PEERS / "platform.mjs"), str(installation), directory]
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        assert process.stdout is not None and process.stdin is not None
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory, _miniflare("platform", directory) as it:
+        yield it
+
+
+@contextmanager
+def miniflare_stores(directory: Path) -> Iterator[Server]:
+    """stores.js on Miniflare, with its storage in `directory`."""
+    with _miniflare("stores", str(directory)) as server:
+        yield server
+
+
+@contextmanager
+def _miniflare(program: str, directory: str) -> Iterator[Server]:
+    command = ["node", str(PEERS / f"{program}.mjs"), str(_installation()), directory]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stdin is not None
+    try:
+        url = process.stdout.readline().strip()
+        if not url:
+            raise RuntimeError("Miniflare did not start")
+        yield Server(url, process.pid)
+    finally:
+        process.stdin.close()
         try:
-            url = process.stdout.readline().strip()
-            if not url:
-                raise RuntimeError("Miniflare did not start")
-            yield Server(url, process.pid)
-        finally:
-            process.stdin.close()
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 def _installation() -> Path:

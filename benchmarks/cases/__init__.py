@@ -8,6 +8,7 @@ from benchmarks.cases.bodies import bodies, bodies_memory, guest_body
 from benchmarks.cases.hello import access_log, echo, one_tenant
 from benchmarks.cases.lifecycle import deploy, isolation, processes, start
 from benchmarks.cases.platform import platform
+from benchmarks.cases.stores import store_growth, stores
 from benchmarks.cases.tenants import cold, tenants
 from benchmarks.cases.waiting import waiting
 from benchmarks.measure import Plan, Row
@@ -18,6 +19,8 @@ CASES: Mapping[str, Case] = {
     "one-tenant": one_tenant,
     "echo": echo,
     "platform": platform,
+    "stores": stores,
+    "store-growth": store_growth,
     "bodies": bodies,
     "bodies-memory": bodies_memory,
     "guest-body": guest_body,

@@ -155,12 +155,14 @@ class IncomingFile:
         """Puts the file in its place. When this returns its bytes and its name are on disk."""
         with self._lock:
             self._check_open()
-            os.fsync(self._descriptor)
+            # The name first: then one commit of the file system's journal has both. A file that a crash leaves behind
+            # half written has its entry in `incoming`, and no metadata names it yet.
             try:
                 os.link(self._entry, self._path)
             except FileNotFoundError:
                 make_directory(self._path.parent)
                 os.link(self._entry, self._path)
+            os.fsync(self._descriptor)
             sync_directory(self._path.parent)
 
     def keep(self) -> None:

@@ -1,6 +1,6 @@
 """An R2 bucket: metadata in one SQLite file, the bytes of each object in a file of its own.
 
-A write goes: bytes into a new file, fsync, its name into the folder, fsync, metadata committed, answer. The file of an
+A write goes: bytes into a new file, its name into the folder, fsync of both, metadata committed, answer. The file of an
 object that is replaced or deleted is removed after the commit; who reads it keeps it open. Conditions are checked in
 the transaction that stores, so nothing comes between. Any string is a key here; limits are the binding's business.
 """
