@@ -252,7 +252,7 @@ async def _start(
     )
     if operator is not None:
         stack.push_async_callback(operator.close)
-    application = create_control_application(registry, artifacts, resources, token, settings, policy)
+    application = create_control_application(registry, artifacts, resources, token, settings, policy, stopped)
     # Set up only by the process that serves it: it looks after what its uploads leave on disk.
     management = web.AppRunner(
         application,

@@ -73,6 +73,10 @@ class AdminClient:
         result: dict[str, Any] = self._call("DELETE", _script_path(namespace, name) + query)
         return result
 
+    def start_script(self, namespace: str, name: str) -> dict[str, Any]:
+        result: dict[str, Any] = self._call("POST", _script_path(namespace, name) + "/start")
+        return result
+
     def put_script(self, namespace: str, name: str, metadata: dict[str, Any], component: Path) -> dict[str, Any]:
         """Uploads; `metadata` needs no main_module."""
         boundary = secrets.token_hex(16)

@@ -19,6 +19,7 @@ _COMMANDS = {
     "deploy": "runtime.cli.deploy",
     "tenants": "runtime.cli.tenants",
     "delete": "runtime.cli.delete",
+    "start": "runtime.cli.start",
 }
 
 

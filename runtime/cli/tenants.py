@@ -33,11 +33,12 @@ def _print_table(scripts: list[dict[str, Any]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table("NAME", "VERSION", "DEPLOYED", "COMPONENT", "BINDINGS", box=None, pad_edge=False)
+    table = Table("NAME", "STATE", "VERSION", "DEPLOYED", "COMPONENT", "BINDINGS", box=None, pad_edge=False)
     for script in scripts:
         bindings = ", ".join(f"{binding['name']} ({binding['type']})" for binding in script["bindings"])
         deployed = script["modified_on"][:19].replace("T", " ") + "Z"
-        cells = (script["id"], str(script["version_number"]), deployed, script["etag"][:12], bindings)
+        state = "stopped" if script["stopped"] else "deployed"
+        cells = (script["id"], state, str(script["version_number"]), deployed, script["etag"][:12], bindings)
         table.add_row(*[Text(cell) for cell in cells])
     # Piped somewhere, a line is as long as it has to be.
     Console(width=None if sys.stdout.isatty() else 10_000).print(table)

@@ -41,6 +41,7 @@ from runtime.control.upload import claim_uploads
 from runtime.engine.limits import LimitPolicy
 from runtime.registry import Registry, RegistryError
 from runtime.settings import ServerSettings
+from runtime.stopped import StoppedScripts
 
 ROUTES = (
     *account.ROUTES,
@@ -72,6 +73,7 @@ def create_control_application(
     token: str,
     settings: ServerSettings,
     policy: LimitPolicy | None = None,
+    stopped: StoppedScripts | None = None,
 ) -> web.Application:
     """The application, to be served on the admin port. The registry must be open by the time it is."""
     parts = Parts(
@@ -82,6 +84,7 @@ def create_control_application(
         policy or LimitPolicy(),
         ArtifactCollection(artifacts, registry),
         Transfers(settings.uploads_directory),
+        stopped or StoppedScripts(),
     )
     authentication = Authentication(token, registry)
     guards = [answer_errors, check_origin(settings.admin_host_names), check_token(authentication)]

@@ -63,7 +63,7 @@ async def put_content(call: Call[UploadQuery, None]) -> Result:
         version = await change_content(
             call, "upload", lambda content: Content(digest, content.bindings, content.limits, module)
         )
-    return Result(upload_result(call.script(), version))
+    return Result(upload_result(call.script(), version, call.parts.stopped))
 
 
 async def _version(call: Call[ContentQuery, None]) -> Version:

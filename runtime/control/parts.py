@@ -12,6 +12,7 @@ from runtime.control.transfers import Transfers
 from runtime.engine.limits import LimitPolicy
 from runtime.registry import Registry
 from runtime.settings import ServerSettings
+from runtime.stopped import StoppedScripts
 
 UPLOADS_AT_ONCE = 4
 
@@ -25,4 +26,5 @@ class Parts:
     policy: LimitPolicy
     collection: ArtifactCollection
     transfers: Transfers
+    stopped: StoppedScripts
     uploads: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(UPLOADS_AT_ONCE))

@@ -75,12 +75,12 @@ async def put_script(call: Call[UploadQuery, None]) -> Result:
     except InvalidName as error:
         raise invalid(str(error)) from None
     version, messages = await publish(call, deploy=True)
-    return Result(upload_result(call.script(), version), messages=messages)
+    return Result(upload_result(call.script(), version, call.parts.stopped), messages=messages)
 
 
 async def get_script(call: Call[NoQuery, None]) -> Result:
     script = call.script()
-    shown = script_result(script)
+    shown = script_result(script, call.parts.stopped)
     return Result(
         NamespacedScript(shown.dispatch_namespace, shown, timestamp(script.created_on), timestamp(script.modified_on))
     )
@@ -98,6 +98,15 @@ async def delete_script(call: Call[DeleteQuery, None]) -> Result:
     if not deleted and not call.query.purge_data:
         raise UnknownScript(call.namespace.name, name)
     return Result(DeletedScript(name, deleted, call.query.purge_data))
+
+
+async def start_script(call: Call[NoQuery, None]) -> Result:
+    """Lets the deployed versions run again that were stopped since they crashed the server."""
+    for share in call.script().deployment.shares:
+        if call.parts.stopped.start(share.version.id):
+            fields = {"namespace": share.version.namespace, "tenant": share.version.script, "version": share.version.id}
+            _logger.info("started a script that was stopped", extra={"fields": fields})
+    return Result(script_result(call.script(), call.parts.stopped))
 
 
 async def remove(parts: Parts, namespace: Namespace, name: str, *, purge_data: bool) -> bool:
@@ -128,7 +137,7 @@ async def list_scripts(call: Call[ListQuery, None]) -> Result:
     names = [name for name in found if name > call.query.cursor]
     page = names[: call.query.limit]
     following = page[-1] if len(names) > len(page) else ""
-    result = [script_result(found[name]) for name in page]
+    result = [script_result(found[name], call.parts.stopped) for name in page]
     return Result(result, CursorInfo(len(result), call.query.limit, following))
 
 
@@ -229,6 +238,9 @@ ROUTES = (
     ),
     *script_routes("GET", "", get_script, "Show a script", "read", result=NamespacedScript),
     *script_routes("DELETE", "", delete_script, "Delete a script", "deploy", result=DeletedScript, query=DeleteQuery),
+    *script_routes(
+        "POST", "/start", start_script, "Let a script run again that was stopped", "deploy", result=ScriptResult
+    ),
     *script_routes("GET", "/tags", get_tags, "List a script's tags", "read", result=list[str]),
     *script_routes(
         "PUT", "/tags", set_tags, "Replace a script's tags", "deploy", result=list[str], body=JsonBody(list[str])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -10,6 +10,7 @@ import msgspec
 from host_bindings.scope import STORAGE_TYPES, Binding
 from runtime.control.metadata import RESOURCE_FIELDS
 from runtime.registry import Deployment, Namespace, Origin, Script, Version
+from runtime.stopped import StoppedScripts
 
 
 class NamespaceResult(msgspec.Struct, frozen=True):
@@ -21,8 +22,16 @@ class NamespaceResult(msgspec.Struct, frozen=True):
     modified_on: str
 
 
+class StopResult(msgspec.Struct, frozen=True):
+    """Why a version is not run any more."""
+
+    version_id: str
+    stopped_on: str
+    reason: str
+
+
 class ScriptResult(msgspec.Struct, frozen=True):
-    """`etag` is the component's SHA-256."""
+    """`etag` is the component's SHA-256. `stopped` are the deployed versions that crashed the server too often."""
 
     id: str
     etag: str
@@ -39,6 +48,7 @@ class ScriptResult(msgspec.Struct, frozen=True):
     bindings: list[dict[str, Any]]
     limits: dict[str, Any]
     dispatch_namespace: str
+    stopped: list[StopResult]
 
 
 class UploadResult(ScriptResult, frozen=True, kw_only=True):
@@ -118,17 +128,22 @@ def namespace_result(namespace: Namespace) -> NamespaceResult:
     )
 
 
-def script_result(script: Script) -> ScriptResult:
-    return ScriptResult(**_script_fields(script))
+def script_result(script: Script, stopped: StoppedScripts) -> ScriptResult:
+    return ScriptResult(**_script_fields(script, stopped))
 
 
-def upload_result(script: Script, version: Version) -> UploadResult:
-    return UploadResult(**_script_fields(script), startup_time_ms=0, entry_point=version.content.module.name)
+def upload_result(script: Script, version: Version, stopped: StoppedScripts) -> UploadResult:
+    return UploadResult(**_script_fields(script, stopped), startup_time_ms=0, entry_point=version.content.module.name)
 
 
-def _script_fields(script: Script) -> dict[str, Any]:
+def _script_fields(script: Script, stopped: StoppedScripts) -> dict[str, Any]:
     version = script.current
+    stops = [stop for share in script.deployment.shares if (stop := stopped.find(share.version.id)) is not None]
     return {
+        "stopped": [
+            StopResult(stop.version, timestamp(datetime.fromtimestamp(stop.stopped_ms / 1000, UTC)), stop.reason)
+            for stop in stops
+        ],
         "id": version.script,
         "etag": version.artifact,
         "tags": list(script.tags),

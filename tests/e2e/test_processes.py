@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -265,15 +266,35 @@ def test_a_worker_that_crashes_processes_again_and_again_is_stopped_and_no_other
             assert line.get("/hello", "raw").status == 200
             line.close()
         assert [entry["running"] for entry in server.logged(CRASHED)] == [f"production/culprit/{version}"] * 3
+        (stop,) = script(server, "culprit")["stopped"]
+        assert stop["version_id"] == version
+        assert "3 times within 10 minutes" in stop["reason"]
+        assert script(server, "raw")["stopped"] == []
         (entry,) = server.logged("stopped a worker that crashes the server")
         assert (entry["level"], entry["tenant"]) == ("error", "culprit")
         assert server.stop() == 0
 
+    # The record outlives the server; the operator may give the worker another chance.
     with start(raw_data, supervised=True, processes=1) as server:
         assert server.request("GET", "/hello", user="culprit").json()["code"] == "stopped"
-        # Another version may be better.
-        deploy_raw(server, "culprit")
+        assert server.control("POST", f"{SCRIPTS}/culprit/start").json()["result"]["stopped"] == []
         assert server.request("GET", "/hello", user="culprit").status == 200
+        assert server.stop() == 0
+    with start(raw_data, supervised=True, processes=1) as server:
+        assert server.request("GET", "/hello", user="culprit").status == 200
+
+
+def test_another_version_of_a_stopped_worker_runs(raw_data: Path) -> None:
+    with start(raw_data, supervised=True, processes=1, crashes_max=1) as server:
+        deploy_raw(server, "culprit")
+        crash(server, Line(server, "culprit"))
+        wait_until(lambda: server.processes, "the process was not started again")
+        assert server.request("GET", "/hello", user="culprit").json()["code"] == "stopped"
+
+        deploy_raw(server, "culprit")
+
+        assert server.request("GET", "/hello", user="culprit").status == 200
+        assert script(server, "culprit")["stopped"] == []
 
 
 def test_a_process_that_is_killed_from_outside_stops_no_worker(raw_data: Path) -> None:
@@ -287,8 +308,8 @@ def test_a_process_that_is_killed_from_outside_stops_no_worker(raw_data: Path) -
         assert server.request("GET", "/hello", user="innocent").status == 200
 
 
-def script(server: Server, name: str) -> dict[str, object]:
-    found: dict[str, object] = server.control("GET", f"{SCRIPTS}/{name}").json()["result"]["script"]
+def script(server: Server, name: str) -> dict[str, Any]:
+    found: dict[str, Any] = server.control("GET", f"{SCRIPTS}/{name}").json()["result"]["script"]
     return found
 
 

@@ -22,7 +22,7 @@ SECRET = "correct horse battery staple"
 def test_help_names_every_command(run_cli: RunCli) -> None:
     outcome = run_cli("--help")
     assert outcome.exit_code == 0
-    for command in ("serve", "build", "deploy", "tenants", "delete"):
+    for command in ("serve", "build", "deploy", "tenants", "delete", "start"):
         assert f"  {command} " in outcome.stdout
         assert run_cli(command, "--help").exit_code == 0
 
@@ -82,7 +82,7 @@ def test_a_component_is_deployed_listed_and_deleted(run_cli: RunCli, server: Con
     assert listed["limits"]["cpu_ms"] == 50
 
     table = run_cli("tenants").stdout.splitlines()
-    assert table[0].split() == ["NAME", "VERSION", "DEPLOYED", "COMPONENT", "BINDINGS"]
+    assert table[0].split() == ["NAME", "STATE", "VERSION", "DEPLOYED", "COMPONENT", "BINDINGS"]
     assert table[1].startswith("user1")
     assert "KV (kv_namespace)" in table[1]
 

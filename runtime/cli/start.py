@@ -1,0 +1,23 @@
+"""`cloister start`: lets a tenant run again that was stopped since it crashed the server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from runtime.cli.client import connect
+from runtime.cli.options import server_options, server_settings
+
+
+@click.command()
+@click.argument("name")
+@server_options
+def start(name: str, namespace: str | None, admin_port: int | None, data: Path | None) -> None:
+    """Let the tenant NAME run again, which was stopped since it crashed the server again and again."""
+    settings = server_settings(namespace, admin_port, data)
+    client = connect(settings)
+    found = client.script(settings.namespace, name)
+    client.start_script(settings.namespace, name)
+    was_stopped = found is not None and found["stopped"]
+    click.echo(f"{name} may run again." if was_stopped else f"{name} was not stopped.", err=True)
