@@ -8,11 +8,16 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from typing import Any
 
 from host_bindings.contract import Failure
 
 OPTIONS_BYTES_MAX = 256 * 1024
+
+_DECIMAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+_INTEGER = re.compile("0[xX][0-9a-fA-F]+|0[oO][0-7]+|0[bB][01]+")
+_NAMED_NUMBERS = {"": 0.0, "Infinity": math.inf, "+Infinity": math.inf, "-Infinity": -math.inf}
 
 INT32_MIN = -(2**31)
 INT32_MAX = 2**31 - 1
@@ -32,16 +37,24 @@ def parse_options(text: str) -> dict[str, Any]:
     """The options that are set. Raises `Failure` (TypeError) if `text` is not a JSON object."""
     if not text:
         return {}
-    return as_object(parse_json(text, "options"), "options")
+    return as_object(parse_json(text, "options"), "The options are not an object.")
 
 
-def as_object(value: Any, what: str) -> dict[str, Any]:
-    """The members that are set of a JSON object; none for null. Raises `Failure` (TypeError) for other values."""
+def as_object(value: Any, refusal: str) -> dict[str, Any]:
+    """The members that are set of a JSON object; none for null.
+
+    Raises `Failure` (TypeError) with `refusal` for other values.
+    """
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise Failure("TypeError", f"Incorrect type for the {what}: the provided value is not an object.")
+        raise Failure("TypeError", refusal)
     return {name: member for name, member in value.items() if member is not None}
+
+
+def not_of_type(field: str, owner: str, wanted: str) -> str:
+    """How Cloudflare's runtime refuses a member of an object of options."""
+    return f"Incorrect type for the '{field}' field on '{owner}': the provided value is not of type '{wanted}'."
 
 
 def to_number(value: Any) -> float:
@@ -52,10 +65,12 @@ def to_number(value: Any) -> float:
         except OverflowError:
             return math.inf if value > 0 else -math.inf
     if isinstance(value, str):
-        try:
-            return float(value) if value.strip() else 0.0
-        except ValueError:
-            return math.nan
+        text = value.strip()
+        if _DECIMAL.fullmatch(text):
+            return float(text)
+        if _INTEGER.fullmatch(text):
+            return float(int(text, 0))
+        return _NAMED_NUMBERS.get(text, math.nan)
     return math.nan
 
 
@@ -88,15 +103,22 @@ def to_text(value: Any) -> str:
 
 
 def number_text(number: float) -> str:
-    """A number as JavaScript writes it, as far as its size is usual."""
-    if isinstance(number, float):
-        if math.isnan(number):
-            return "NaN"
-        if math.isinf(number):
-            return "Infinity" if number > 0 else "-Infinity"
-        if number.is_integer() and abs(number) < 1e21:
-            return str(int(number))
-    return str(number)
+    """A number as JavaScript writes it: with an exponent only below 1e-6 and from 1e21 on (ECMA-262, 6.1.6.1.20)."""
+    if not isinstance(number, float):
+        return str(number)
+    if math.isnan(number):
+        return "NaN"
+    if math.isinf(number):
+        return "Infinity" if number > 0 else "-Infinity"
+    if number.is_integer() and abs(number) < 1e21:
+        return str(int(number))
+    mantissa, _, exponent = repr(number).partition("e")
+    if not exponent:
+        return mantissa
+    if 1e-6 <= abs(number) < 1:
+        digits = mantissa.lstrip("-").replace(".", "")
+        return f"{'-' if number < 0 else ''}0.{'0' * (-int(exponent) - 1)}{digits}"
+    return f"{mantissa}e{int(exponent):+d}"
 
 
 def without_surrogates(text: str) -> str:

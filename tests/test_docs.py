@@ -100,8 +100,16 @@ def cells(row: str) -> list[str]:
 
 def public_names(module: str, wrapper: str) -> list[str]:
     """Methods and other names for them. Read from the source: the module can be imported in a guest alone."""
+<<<<<<< HEAD
     tree = ast.parse((ROOT / f"guest_sdk/python/workers/{module}.py").read_text(encoding="utf-8"))
     (definition,) = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == wrapper]
+=======
+    modules = [ROOT / f"guest_sdk/python/workers/{name}.py" for name in ("kv", "r2", "bindings")]
+    trees = [ast.parse(module.read_text(encoding="utf-8")) for module in modules]
+    (definition,) = [
+        node for tree in trees for node in tree.body if isinstance(node, ast.ClassDef) and node.name == wrapper
+    ]
+>>>>>>> 4051e93 (Read options and refuse arguments as Cloudflare's runtime does, to the letter)
     names = []
     for node in definition.body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):

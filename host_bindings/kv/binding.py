@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Awaitable, Sequence
 from typing import Any, NoReturn, TypeVar
 
@@ -68,7 +70,7 @@ async def get(context: GuestContext, binding: str, key: str, options: str) -> tu
 async def get_many(context: GuestContext, binding: str, keys: Sequence[str], options: str) -> str:
     namespace = context.scope.kv(binding)
     given = parse_options(options)
-    kind = to_text(given.get("type", "text"))
+    kind = to_text(given.get("type", "text")) or "text"
     cache_ttl = to_int32(given["cacheTtl"]) if "cacheTtl" in given else None
     if kind not in ("text", "json"):
         _refuse("GET_BULK", 400, f'"{without_surrogates(kind[:64])}" is not a valid type. Use "json" or "text"')
@@ -76,16 +78,27 @@ async def get_many(context: GuestContext, binding: str, keys: Sequence[str], opt
         _refuse("GET_BULK", 400, f"You can request a maximum of {BULK_KEYS_MAX} keys")
     if not keys:
         _refuse("GET_BULK", 400, "You must request a minimum of 1 key")
-    for key in keys:
-        _check_bulk_key(key)
-    if cache_ttl is not None:
-        _check_cache_ttl("GET_BULK", given)
+    # As in Cloudflare's simulator the keys are checked one after the other, each before its value is looked at.
+    wanted, refusal = _valid_keys(keys, given if cache_ttl is not None else {})
     try:
-        entries = await _stored("GET_BULK", namespace.get_many(keys, bytes_max=BULK_BYTES_MAX))
+        entries = await _stored("GET_BULK", namespace.get_many(wanted, bytes_max=BULK_BYTES_MAX))
     except TooMuch:
         _refuse("GET_BULK", 413, "Total size of request exceeds the limit of 25MB")
     found = {key: _bulk_value(entry, kind, bool(given.get("withMetadata"))) for key, entry in entries.items()}
+    if refusal is not None:
+        raise refusal
     return msgspec.json.encode(found).decode()
+
+
+def _valid_keys(keys: Sequence[str], given: dict[str, Any]) -> tuple[Sequence[str], Failure | None]:
+    """The keys before the first that is refused, and why it is."""
+    for index, key in enumerate(keys):
+        try:
+            _check_bulk_key(key)
+            _check_cache_ttl("GET_BULK", given)
+        except Failure as refusal:
+            return keys[:index], refusal
+    return keys, None
 
 
 async def put(context: GuestContext, binding: str, key: str, value: Payload, options: str) -> None:
@@ -214,17 +227,28 @@ def _metadata(given: dict[str, Any]) -> str | None:
     if "metadata" not in given:
         return None
     try:
-        text = json.dumps(given["metadata"], ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    except (ValueError, RecursionError):
+        text = json.dumps(_finite(given["metadata"]), ensure_ascii=False, separators=(",", ":"))
+    except RecursionError:
         raise Failure("TypeError", "The metadata cannot be written as JSON.") from None
-    try:
-        size = len(text.encode())
-    except UnicodeEncodeError:
-        text = json.dumps(given["metadata"], separators=(",", ":"))
-        size = len(text)
+    text = _SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    size = len(text.encode())
     if size > METADATA_BYTES_MAX:
         _refuse("PUT", 413, f"Metadata length of {size} exceeds limit of {METADATA_BYTES_MAX}.")
     return text
+
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def _finite(value: Any) -> Any:
+    """The value with null for numbers that JSON does not have."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, list):
+        return [_finite(element) for element in value]
+    if isinstance(value, dict):
+        return {name: _finite(member) for name, member in value.items()}
+    return value
 
 
 async def _content(value: Payload) -> bytes:
@@ -265,18 +289,31 @@ def _payload(value: bytes) -> Payload:
 def _bulk_value(entry: Entry | None, kind: str, with_metadata: bool) -> object:
     if entry is None:
         return None
-    value: object = entry.value.decode("utf-8", "replace")
-    if kind == "json":
-        try:
-            # Checked, and then passed on as it is, so that no number loses digits.
-            msgspec.json.decode(entry.value)
-            value = msgspec.Raw(entry.value)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            _refuse("GET_BULK", 400, "At least one of the requested keys corresponds to a non-json value")
+    value: object = entry.value.decode("utf-8", "replace") if kind == "text" else _json(entry.value)
     if not with_metadata:
         return value
     metadata = msgspec.Raw(entry.metadata.encode()) if entry.metadata is not None else None
     return {"value": value, "metadata": metadata}
+
+
+def _json(value: bytes) -> msgspec.Raw:
+    """A value that is JSON, passed on as it is, so that no number loses digits."""
+    try:
+        msgspec.json.decode(value)
+        return msgspec.Raw(value)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        pass
+    # JavaScript reads more than msgspec: numbers that are too large, half a surrogate pair, what is not UTF-8.
+    text = value.decode("utf-8", "replace")
+    try:
+        json.loads(text, parse_constant=_not_json)
+    except (ValueError, RecursionError):
+        _refuse("GET_BULK", 400, "At least one of the requested keys corresponds to a non-json value")
+    return msgspec.Raw(text.encode())
+
+
+def _not_json(name: str) -> NoReturn:
+    raise ValueError(name)
 
 
 INTERFACE = Interface(

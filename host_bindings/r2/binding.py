@@ -41,14 +41,6 @@ OBJECT = Record((("info", String), ("body", OptionOf(Own(BODY)))))
 """WIT's `r2.object`. In Python: (info, body)."""
 
 
-def _options(text: str) -> dict[str, Any]:
-    given = parse_options(text)
-    if given.get("ssecKey") is not None:
-        # Storing the object without it would be worse than not storing it.
-        raise Failure("Error", "ssecKey is not supported here: objects cannot be encrypted with a key of your own.")
-    return given
-
-
 async def head(context: GuestContext, binding: str, key: str) -> str | None:
     bucket = context.scope.r2(binding)
     async with _operation("head"):
@@ -59,9 +51,10 @@ async def head(context: GuestContext, binding: str, key: str) -> str | None:
 
 async def get(context: GuestContext, binding: str, key: str, options: str) -> tuple[str, Body | None] | None:
     bucket = context.scope.r2(binding)
-    given = _options(options)
-    conditions = read.conditions(given)
+    given = parse_options(options)
+    conditions = read.conditions(given, "GetOptions")
     wanted = read.byte_range(given)
+    read.refuse_key(given)
     async with _operation("get"):
         _check_key(key)
         found = await bucket.get(key, conditions=conditions, range=wanted)
@@ -71,11 +64,13 @@ async def get(context: GuestContext, binding: str, key: str, options: str) -> tu
 async def put(context: GuestContext, binding: str, key: str, value: Payload, options: str) -> str | None:
     async with _operation("put"), _closing(value):
         bucket = context.scope.r2(binding)
-        given = _options(options)
-        conditions = read.conditions(given)
+        given = parse_options(options)
+        conditions = read.conditions(given, "PutOptions")
+        attributes = read.attributes(given, "PutOptions")
         checksum = read.checksum(given)
-        attributes = read.attributes(given)
+        read.refuse_key(given)
         _check_key(key)
+        read.check_metadata_size(attributes)
         stored = await bucket.put(
             key, value, attributes=attributes, conditions=conditions, checksum=checksum, size_max=OBJECT_BYTES_MAX
         )
@@ -94,7 +89,7 @@ async def delete(context: GuestContext, binding: str, keys: Sequence[str]) -> No
 
 async def list_objects(context: GuestContext, binding: str, options: str) -> str:
     bucket = context.scope.r2(binding)
-    given = _options(options)
+    given = parse_options(options)
     include = read.included(given)
     async with _operation("list"):
         page = await bucket.list(
@@ -117,10 +112,12 @@ async def list_objects(context: GuestContext, binding: str, options: str) -> str
 
 async def create_multipart_upload(context: GuestContext, binding: str, key: str, options: str) -> str:
     bucket = context.scope.r2(binding)
-    given = _options(options)
+    given = parse_options(options)
     async with _operation("createMultipartUpload"):
-        attributes = read.attributes(given)
+        attributes = read.attributes(given, "MultipartOptions")
+        read.refuse_key(given)
         _check_key(key)
+        read.check_metadata_size(attributes)
         return await bucket.create_upload(key, attributes)
 
 
@@ -186,17 +183,22 @@ def _check_part_number(number: int) -> None:
 
 def _named_parts(text: str) -> list[NamedPart]:
     given = parse_json(text, "parts")
-    if not isinstance(given, list) or not all(isinstance(part, dict) for part in given):
-        raise Failure("TypeError", "The parts must be a list of objects with partNumber and etag.")
+    if not isinstance(given, list):
+        raise Failure(
+            "TypeError", "Failed to execute 'complete' on 'R2MultipartUpload': parameter 1 is not of type 'Array'."
+        )
     if len(given) > PART_NUMBER_MAX:
         raise Failure("TypeError", f"An upload has at most {PART_NUMBER_MAX} parts.")
     named = []
-    for part in given:
-        if "partNumber" not in part or "etag" not in part:
-            raise Failure("TypeError", "A part must have a partNumber and an etag.")
-        number = to_int32(part["partNumber"])
+    for index, part in enumerate(given):
+        if not isinstance(part, dict):
+            raise Failure(
+                "TypeError",
+                f"Incorrect type for array element {index}: the provided value is not of type 'UploadedPart'.",
+            )
+        number = to_int32(part.get("partNumber"))
         _check_part_number(number)
-        named.append(NamedPart(number, to_text(part["etag"])))
+        named.append(NamedPart(number, to_text(part.get("etag"))))
     return named
 
 

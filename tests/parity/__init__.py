@@ -10,7 +10,8 @@ An operation is a chain of calls on the binding, or on an earlier result:
     {"on": {"$result": [3]}, "calls": [["uploadPart", 1, {"$bytes": "AAE="}]]}
 
 Method names are JavaScript's; the guest calls them in snake_case. A call without arguments whose name begins with a dot
-(`[".body"]`) reads a field. Special values in arguments, and of them in results the first three:
+(`[".body"]`) reads a field; a call on null gives null. Special values in arguments, and in results the
+first three of them and `$digest`:
 
     {"$bytes": "base64"}           Uint8Array, bytes (an ArrayBuffer and a stream give the same in results)
     {"$number": "NaN"}             NaN, Infinity, -Infinity
@@ -18,6 +19,8 @@ Method names are JavaScript's; the guest calls them in snake_case. A call withou
     {"$digest": "…", "length": 5}  only in results: SHA-256 of text or bytes that are longer than 64 KiB
     {"$buffer": "base64"}          ArrayBuffer, memoryview
     {"$stream": "base64"}          ReadableStream
+    {"$headers": [["a", "b"]]}     Headers
+    {"$blob": ["base64", "type"]}  Blob
     {"$repeat": ["ab", 100]}       a text, repeated
     {"$fill": [255, 1000]}         a Uint8Array, bytes: one byte, repeated
     {"$undefined": true}           undefined, None

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import Any, NoReturn
 
 from workers.headers import Headers
 
@@ -37,15 +38,29 @@ def load(text: str) -> Any:
     return json.loads(text, object_hook=JsDict)
 
 
+def parse_json(text: str) -> Any:
+    """JSON as it came from elsewhere. Raises `json.JSONDecodeError` also for NaN and Infinity, which are not JSON."""
+    return json.loads(text, object_hook=JsDict, parse_constant=lambda name: _refuse_constant(name, text))
+
+
+def _refuse_constant(name: str, text: str) -> NoReturn:
+    raise json.JSONDecodeError(f"{name} is not valid JSON", text, text.find(name))
+
+
 _OWN_NAMES = frozenset(("metadata", "customMetadata"))
 """Options whose members the worker names itself: nothing in them is renamed or left out."""
 
 
-def options_text(positional: Any, keywords: Mapping[str, Any]) -> str:
-    """Options for the contract: JSON, names in camelCase, without those that are None. "" if there are none."""
+def options_text(positional: Any, keywords: Mapping[str, Any], refusal: str = "Options are a mapping.") -> str:
+    """Options for the contract: JSON, names in camelCase, without those that are None. "" if there are none.
+
+    Raises TypeError with `refusal` if the positional ones are not a mapping.
+    """
+    if positional is not None and not isinstance(positional, Mapping):
+        raise TypeError(refusal)
     if not keywords and not positional:
         return ""
-    given = {camel(str(name)): value for name, value in {**dict(positional or {}), **keywords}.items()}
+    given = {camel(str(name)): value for name, value in {**(positional or {}), **keywords}.items()}
     found = {
         name: value if name in _OWN_NAMES else _option(value) for name, value in given.items() if value is not None
     }
@@ -56,9 +71,9 @@ def _option(value: Any) -> Any:
     if isinstance(value, Headers):
         return {"headers": value.to_text()}
     if isinstance(value, datetime):
-        return (value if value.tzinfo else value.astimezone()).timestamp() * 1000
+        return milliseconds(value)
     if isinstance(value, bytes | bytearray | memoryview):
-        return bytes(value).hex()
+        return {"$bytes": base64.b64encode(value).decode()}
     if isinstance(value, Mapping):
         return {camel(str(k)): _option(v) for k, v in value.items() if v is not None}
     return value
@@ -72,17 +87,50 @@ def javascript_text(value: Any) -> str:
         return "null"
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, float):
-        if value != value:
-            return "NaN"
-        if value in (_INFINITY, -_INFINITY):
-            return "Infinity" if value > 0 else "-Infinity"
-        if value.is_integer() and abs(value) < 1e21:
-            return str(int(value))
-    return str(value)
+    return _number_text(value) if isinstance(value, float) else str(value)
+
+
+def key_text(key: Any) -> str:
+    """A key as text, as JavaScript hands it to a bucket."""
+    return well_formed(javascript_text(key))
+
+
+def not_of_type(method: str, owner: str, parameter: int, wanted: str) -> str:
+    """How JavaScript refuses an argument."""
+    return f"Failed to execute '{method}' on '{owner}': parameter {parameter} is not of type '{wanted}'."
+
+
+def _number_text(number: float) -> str:
+    """JavaScript's Number::toString (ECMA-262, 6.1.6.1.20): exponents only below 1e-6 and from 1e21 on."""
+    if number != number:
+        return "NaN"
+    if abs(number) == _INFINITY:
+        return "Infinity" if number > 0 else "-Infinity"
+    if number.is_integer() and abs(number) < 1e21:
+        return str(int(number))
+    mantissa, _, exponent = repr(number).partition("e")
+    if not exponent:
+        return mantissa
+    if 1e-6 <= abs(number) < 1:
+        digits = mantissa.lstrip("-").replace(".", "")
+        return f"{'-' if number < 0 else ''}0.{'0' * (-int(exponent) - 1)}{digits}"
+    return f"{mantissa}e{int(exponent):+d}"
 
 
 _INFINITY = float("inf")
+
+
+def int32(value: Any) -> int:
+    """What JavaScript makes of a value for a 32-bit integer parameter. Raises TypeError if it is out of range."""
+    try:
+        number = float(value or 0)
+    except (TypeError, ValueError, OverflowError):
+        number = 0.0
+    if number != number:
+        return 0
+    if not -(2**31) <= number < 2**31:
+        raise TypeError("Value out of range. Must be between -2147483648 and 2147483647 (inclusive).")
+    return int(number)
 
 
 def well_formed(text: str) -> str:
@@ -99,4 +147,10 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def date(milliseconds: float) -> datetime:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC)
+    return datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=milliseconds)
+
+
+def milliseconds(moment: datetime) -> int:
+    """Milliseconds since 1970. A datetime without a time zone is local time, as everywhere in Python."""
+    aware = moment if moment.tzinfo else moment.astimezone()
+    return (aware - datetime.fromtimestamp(0, UTC)) // timedelta(milliseconds=1)

@@ -236,10 +236,38 @@ def test_conditions_that_are_refused(guest: Guest) -> None:
         "TypeError",
         'Conditional ETag should not be wrapped in quotes ("x").',
     )
-    for header in ('"a" "b"', '"a', '"a" x "b"', 'w"a"'):
-        name, _ = guest.put_failure(onlyIf={"headers": f"if-match: {header}\n"})
-        assert name == "Error"
-    assert guest.put_failure(onlyIf={"uploadedBefore": "soon"}) == ("TypeError", "Invalid Date")
+    assert guest.put_failure(onlyIf={"etagMatches": 5}) == (
+        "TypeError",
+        "Incorrect type for the 'etagMatches' field on 'Conditional': the provided value is not of type 'string'.",
+    )
+    assert guest.put_failure(onlyIf={"uploadedBefore": "soon"}) == (
+        "TypeError",
+        "Incorrect type for the 'uploadedBefore' field on 'Conditional': the provided value is not of type 'date'.",
+    )
+    with_nan = '{"onlyIf": {"uploadedBefore": NaN}}'
+    assert guest.failure("put", "key", "value", with_nan) == (
+        "TypeError",
+        "The value cannot be converted because it is not a valid Date.",
+    )
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ('"a" "b"', "Comma was expected to separate etags. Encountered a double quote character '\"' instead."),
+        ('"a" W/"b"', "Comma was expected to separate etags. Encountered a weak quotation character 'W' instead."),
+        ('"a" *', "Comma was expected to separate etags. Encountered a wildcard character '*' instead."),
+        ('"a', "Unclosed double quote for Etag"),
+        ("W/a", "Weak etags must start with W/ and their value must be quoted"),
+        ('w"a"', "Invalid ETag in if-match header"),
+        ("a", "Invalid ETag in if-match header"),
+        ("", "Invalid ETag in if-match header"),
+    ],
+)
+def test_lists_of_etags_that_are_refused(guest: Guest, header: str, message: str) -> None:
+    name, text = guest.put_failure(onlyIf={"headers": f"if-match: {header}\n"})
+
+    assert name == "Error" and text.startswith(message)
 
 
 # Ranges
@@ -297,7 +325,7 @@ def test_ranges_that_are_refused(guest: Guest, wanted: dict[str, Any], name: str
     assert guest.failure("get", "key", json.dumps({"range": wanted})) == (name, message)
 
 
-@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", '"x"', "[]"])
+@pytest.mark.parametrize("number", ["NaN", "-Infinity", '"x"', "[]"])
 def test_a_range_of_no_number_is_refused(guest: Guest, number: str) -> None:
     guest.put("key", "0123456789")
     name, _ = guest.failure("get", "key", f'{{"range": {{"offset": {number}}}}}')
@@ -384,7 +412,7 @@ def test_part_numbers_that_are_refused(guest: Guest, number: int) -> None:
     assert guest.failure("complete-multipart-upload", "key", upload, parts) == expected
 
 
-@pytest.mark.parametrize("parts", ["", "{", "{}", "[5]", '[{"etag": "x"}]', '[{"partNumber": 1}]', "[" * 100_000])
+@pytest.mark.parametrize("parts", ["", "{", "{}", "[5]", "[null]", '[{"etag": "x"}]', "[" * 100_000])
 def test_lists_of_parts_of_the_wrong_form(guest: Guest, parts: str) -> None:
     upload = guest.call("create-multipart-upload", "key", "")
     assert guest.failure("complete-multipart-upload", "key", upload, parts)[0] == "TypeError"

@@ -9,7 +9,7 @@ import math
 import re
 
 from pyodide.ffi import JsException
-from workers import ReadableStream, Response
+from workers import Blob, Headers, ReadableStream, Response
 
 LONG = 64 * 1024
 
@@ -36,6 +36,8 @@ async def serve(request, binding, *, reset=None, describe=None):
 async def perform(operation, target, values):
     value = decode(operation["on"], values) if "on" in operation else target
     for name, *given in operation["calls"]:
+        if value is None:
+            return None
         if name.startswith("."):
             value = getattr(value, snake(name[1:]))
             continue
@@ -86,6 +88,8 @@ SPECIAL = {
     "$stream": lambda given, values: ReadableStream(base64.b64decode(given)),
     "$repeat": lambda given, values: given[0] * given[1],
     "$fill": lambda given, values: bytes([given[0]]) * given[1],
+    "$headers": lambda given, values: Headers(given),
+    "$blob": lambda given, values: Blob([base64.b64decode(given[0])], given[1]),
     "$undefined": lambda given, values: None,
     "$result": result,
 }

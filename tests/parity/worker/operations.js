@@ -27,6 +27,7 @@ export async function serve(request, binding, { reset = async () => {}, describe
 async function perform({ on, calls }, target, values) {
   let value = on === undefined ? target : decode(on, values);
   for (const [name, ...given] of calls) {
+    if (value === null || value === undefined) return null;
     if (name.startsWith(".")) value = value[name.slice(1)];
     else value = await value[name](...given.map((argument) => decode(argument, values)));
   }
@@ -41,6 +42,8 @@ const SPECIAL = {
   $stream: (base64) => new Response(Buffer.from(base64, "base64")).body,
   $repeat: ([text, times]) => text.repeat(times),
   $fill: ([byte, length]) => new Uint8Array(length).fill(byte),
+  $headers: (pairs) => new Headers(pairs),
+  $blob: ([base64, type]) => new Blob([Buffer.from(base64, "base64")], { type }),
   $undefined: () => undefined,
   $result: ([index, ...path], values) => path.reduce((value, name) => value?.[name], values[index]),
 };
