@@ -25,6 +25,11 @@ test *arguments: _ready
 torture *arguments: _ready
     @exec python -m pytest tests/torture --full --timeout 3600 -n 0 "$@"
 
+# Compare the bindings with Miniflare in 20,000 random operations each and more (PARITY_OPERATIONS); needs Node.js 20
+[no-exit-message]
+parity *arguments: _ready
+    @PARITY_OPERATIONS="${PARITY_OPERATIONS:-20000}" exec python -m pytest tests/parity "$@"
+
 # Measure beside bare aiohttp, workerd and Miniflare (--case NAME, --short, --smoke): see docs/performance.md
 [no-exit-message]
 bench *arguments: _ready

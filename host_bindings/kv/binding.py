@@ -52,9 +52,11 @@ ENTRY = Record((("value", PAYLOAD), ("metadata", OptionOf(String))))
 
 async def get(context: GuestContext, binding: str, key: str, options: str) -> tuple[Payload, str | None] | None:
     namespace = context.scope.kv(binding)
-    _check_key("GET", key)
     given = parse_options(options)
-    _check_cache_ttl("GET", given)
+    # Arguments are converted before anything is looked at.
+    cache_ttl = _int32(given, "cacheTtl")
+    _check_key("GET", key)
+    _check_cache_ttl("GET", cache_ttl)
     entry = await _stored("GET", namespace.get(key))
     if entry is None:
         return None
@@ -71,7 +73,7 @@ async def get_many(context: GuestContext, binding: str, keys: Sequence[str], opt
     namespace = context.scope.kv(binding)
     given = parse_options(options)
     kind = to_text(given.get("type", "text")) or "text"
-    cache_ttl = to_int32(given["cacheTtl"]) if "cacheTtl" in given else None
+    cache_ttl = _int32(given, "cacheTtl")
     if kind not in ("text", "json"):
         _refuse("GET_BULK", 400, f'"{without_surrogates(kind[:64])}" is not a valid type. Use "json" or "text"')
     if len(keys) > BULK_KEYS_MAX:
@@ -79,7 +81,7 @@ async def get_many(context: GuestContext, binding: str, keys: Sequence[str], opt
     if not keys:
         _refuse("GET_BULK", 400, "You must request a minimum of 1 key")
     # As in Cloudflare's simulator the keys are checked one after the other, each before its value is looked at.
-    wanted, refusal = _valid_keys(keys, given if cache_ttl is not None else {})
+    wanted, refusal = _valid_keys(keys, cache_ttl)
     try:
         entries = await _stored("GET_BULK", namespace.get_many(wanted, bytes_max=BULK_BYTES_MAX))
     except TooMuch:
@@ -90,12 +92,12 @@ async def get_many(context: GuestContext, binding: str, keys: Sequence[str], opt
     return msgspec.json.encode(found).decode()
 
 
-def _valid_keys(keys: Sequence[str], given: dict[str, Any]) -> tuple[Sequence[str], Failure | None]:
+def _valid_keys(keys: Sequence[str], cache_ttl: int | None) -> tuple[Sequence[str], Failure | None]:
     """The keys before the first that is refused, and why it is."""
     for index, key in enumerate(keys):
         try:
             _check_bulk_key(key)
-            _check_cache_ttl("GET_BULK", given)
+            _check_cache_ttl("GET_BULK", cache_ttl)
         except Failure as refusal:
             return keys[:index], refusal
     return keys, None
@@ -104,9 +106,10 @@ def _valid_keys(keys: Sequence[str], given: dict[str, Any]) -> tuple[Sequence[st
 async def put(context: GuestContext, binding: str, key: str, value: Payload, options: str) -> None:
     try:
         namespace = context.scope.kv(binding)
-        _check_key("PUT", key)
         given = parse_options(options)
-        expiration = _expiration(given, namespace)
+        time, ttl = _int32(given, "expiration"), _int32(given, "expirationTtl")
+        _check_key("PUT", key)
+        expiration = _expiration(time, ttl, namespace)
         metadata = _metadata(given)
         content = await _content(value)
     finally:
@@ -185,18 +188,17 @@ def _check_length(verb: str, key: str) -> None:
         _refuse(verb, 414, f"UTF-8 encoded length of {size} exceeds key length limit of {KEY_BYTES_MAX}.")
 
 
-def _check_cache_ttl(verb: str, given: dict[str, Any]) -> None:
-    if "cacheTtl" not in given:
-        return
-    seconds = to_int32(given["cacheTtl"])
-    if seconds < CACHE_TTL_SECONDS_MIN:
+def _check_cache_ttl(verb: str, seconds: int | None) -> None:
+    if seconds is not None and seconds < CACHE_TTL_SECONDS_MIN:
         _refuse(verb, 400, f"Invalid cache_ttl of {seconds}. Cache TTL must be at least {CACHE_TTL_SECONDS_MIN}.")
 
 
-def _expiration(given: dict[str, Any], namespace: KVNamespace) -> int | None:
+def _int32(given: dict[str, Any], name: str) -> int | None:
+    return to_int32(given[name]) if name in given else None
+
+
+def _expiration(time: int | None, ttl: int | None, namespace: KVNamespace) -> int | None:
     """The absolute time in seconds. A TTL wins over a time."""
-    time = to_int32(given["expiration"]) if "expiration" in given else None
-    ttl = to_int32(given["expirationTtl"]) if "expirationTtl" in given else None
     if ttl is not None:
         if ttl <= 0:
             _refuse("PUT", 400, f"Invalid expiration_ttl of {ttl}. Please specify integer greater than 0.")

@@ -65,8 +65,9 @@ async def put(context: GuestContext, binding: str, key: str, value: Payload, opt
     async with _operation("put"), _closing(value):
         bucket = context.scope.r2(binding)
         given = parse_options(options)
-        conditions = read.conditions(given, "PutOptions")
+        # Arguments are converted before headers are parsed.
         attributes = read.attributes(given, "PutOptions")
+        conditions = read.conditions(given, "PutOptions")
         checksum = read.checksum(given)
         read.refuse_key(given)
         _check_key(key)

@@ -257,7 +257,8 @@ def _position(wanted: dict[str, Any], name: str, label: str) -> int | None:
     number = to_number(wanted[name])
     if math.isinf(number) and number > 0:
         return _POSITION_MAX
-    text = "nan" if math.isnan(number) else number_text(number)
+    # These as C++ writes them.
+    text = number_text(number) if math.isfinite(number) else "nan" if math.isnan(number) else "-inf"
     if not number >= 0:
         raise Failure("RangeError", f"{label} ({text}) must be greater than or equal to 0.")
     if not number.is_integer():

@@ -75,7 +75,18 @@ def _difference(here: Any, there: Any, path: str) -> str | None:
 
 
 def _kv(operation: Mapping[str, Any], result: Mapping[str, Any]) -> Any:
-    return replace(result, {"expiration": Moment, "cursor": _anything})
+    found = replace(result, {"expiration": Moment, "cursor": _anything})
+    method, *arguments = operation["calls"][-1]
+    if method == "getWithMetadata" and isinstance(arguments[0], list) and "value" in found:
+        found["value"] = {key: _entry(entry) for key, entry in found["value"].items()}
+    return found
+
+
+def _entry(entry: Any) -> Any:
+    """Of several keys at once Miniflare gives "", 0, False and null bare, without their metadata."""
+    if isinstance(entry, dict) and entry.keys() == {"value", "metadata"} and entry["value"] in ("", 0, None):
+        return entry["value"]
+    return entry
 
 
 <<<<<<< HEAD
@@ -133,9 +144,11 @@ BINDINGS: dict[str, Callable[[Mapping[str, Any], Mapping[str, Any]], Any]] = {"k
 def _r2(operation: Mapping[str, Any], result: Mapping[str, Any]) -> Any:
     if operation["calls"][-1][0] == "uploadPart":
         return replace(result, {"etag": _anything})
-    return replace(
-        result, dict.fromkeys(("version", "uploadId", "cursor", "storageClass"), _anything) | {"uploaded": _moment}
-    )
+    if result.get("error") == "get: Unspecified error (0)":
+        # Miniflare breaks on a range with a length that begins at the end of its object.
+        return {"error": "get: The requested range is not satisfiable (10039)", "type": "Error"}
+    anything = dict.fromkeys(("version", "uploadId", "cursor", "storageClass"), _anything)
+    return replace(result, anything | {"uploaded": _moment})
 
 
 def _anything(value: Any) -> Any:

@@ -43,11 +43,16 @@ class Parity:
 
     def __call__(self, operations: Sequence[Operation]) -> list[Result]:
         """Cloister's results, which Miniflare's are like. Raises AssertionError with the first that is not."""
-        there = self._pool.submit(self.miniflare, operations)
-        here = self.cloister(operations)
-        difference = first_difference(self.binding, operations, here, there.result())
+        here, there = self.both(operations)
+        difference = first_difference(self.binding, operations, here, there)
         assert difference is None, difference
         return here
+
+    def both(self, operations: Sequence[Operation]) -> tuple[list[Result], list[Result]]:
+        """Cloister's results and Miniflare's, as they are."""
+        there = self._pool.submit(self.miniflare, operations)
+        here = self.cloister(operations)
+        return here, there.result()
 
 
 class Sides:

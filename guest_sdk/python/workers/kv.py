@@ -8,7 +8,17 @@ from typing import Any
 
 from workers import host
 from workers.content import Raw, ReadableStream, read_bytes, read_text
-from workers.values import JsDict, javascript_text, key_text, load, not_of_type, options_text, parse_json, well_formed
+from workers.values import (
+    JsDict,
+    int32,
+    javascript_text,
+    key_text,
+    load,
+    not_of_type,
+    options_text,
+    parse_json,
+    well_formed,
+)
 
 Err = host.Err
 
@@ -64,7 +74,7 @@ class KvNamespace:
         """Stores text, bytes or a stream; numbers, booleans and None are stored as JavaScript writes them."""
         name = _kv_key("PUT", key)
         text = options_text(options, more, not_of_type("put", "KvNamespace", 3, "PutOptions"))
-        payload = await host.to_payload(_kv_content(value))
+        payload = await host.to_payload(_kv_content(value, name, text))
         try:
             host.kv.put(self._name, name, payload, text)
         except Err as error:
@@ -123,7 +133,7 @@ async def _kv_value(raw: Raw, type: str) -> Any:
     return memoryview(await read_bytes(raw))
 
 
-def _kv_content(value: Any) -> Raw:
+def _kv_content(value: Any, name: str, options: str) -> Raw:
     if isinstance(value, str | bytes):
         return value
     if value is None or isinstance(value, int | float):
@@ -132,4 +142,19 @@ def _kv_content(value: Any) -> Raw:
         return bytes(value)
     if isinstance(value, ReadableStream):
         return value.take()
+    _check_others(name, options)
     raise TypeError("KV put() accepts only strings, ArrayBuffers, ArrayBufferViews, and ReadableStreams as values.")
+
+
+def _check_others(name: str, options: str) -> None:
+    """Refuses options and a key as the host would: Cloudflare's runtime looks at a value's type after them."""
+    given = json.loads(options or "{}")
+    for option in ("expiration", "expirationTtl"):
+        int32(given.get(option))
+    if not name:
+        raise TypeError("Key name cannot be empty.")
+    if name in (".", ".."):
+        raise TypeError(f'"{name}" is not allowed as a key name.')
+    if (size := len(name.encode())) > 512:
+        text = f"KV PUT failed: 414 UTF-8 encoded length of {size} exceeds key length limit of 512."
+        raise host.JsException(text)

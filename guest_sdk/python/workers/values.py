@@ -106,15 +106,19 @@ def _number_text(number: float) -> str:
         return "NaN"
     if abs(number) == _INFINITY:
         return "Infinity" if number > 0 else "-Infinity"
-    if number.is_integer() and abs(number) < 1e21:
-        return str(int(number))
+    if number == 0:
+        return "0"
     mantissa, _, exponent = repr(number).partition("e")
     if not exponent:
-        return mantissa
-    if 1e-6 <= abs(number) < 1:
-        digits = mantissa.lstrip("-").replace(".", "")
-        return f"{'-' if number < 0 else ''}0.{'0' * (-int(exponent) - 1)}{digits}"
-    return f"{mantissa}e{int(exponent):+d}"
+        return mantissa.removesuffix(".0")
+    place = int(exponent)
+    digits = mantissa.lstrip("-").replace(".", "")
+    sign = "-" if number < 0 else ""
+    if -7 < place < 0:
+        return f"{sign}0.{'0' * (-place - 1)}{digits}"
+    if 0 < place < 21:
+        return sign + digits.ljust(place + 1, "0")
+    return f"{mantissa}e{place:+d}"
 
 
 _INFINITY = float("inf")

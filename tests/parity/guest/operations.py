@@ -74,7 +74,7 @@ def field(value, name):
 
 def result(given, values):
     index, *path = given
-    value = values[index]
+    value = values[index] if index < len(values) else None
     for name in path:
         value = field(value, name)
     return value
