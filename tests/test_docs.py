@@ -19,7 +19,8 @@ DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md")), *sorted((ROOT / "examples").glob("*/README.md"))]
 
 WRAPPERS = {
-    "bindings": ("KvNamespace", "R2Bucket", "R2Object", "R2MultipartUpload"),
+    "kv": ("KvNamespace",),
+    "r2": ("R2Bucket", "R2Object", "R2Checksums", "R2MultipartUpload"),
     "d1": ("D1Database", "D1DatabaseSession", "D1PreparedStatement"),
 }
 """By the module of the `workers` package that defines them."""
@@ -100,16 +101,8 @@ def cells(row: str) -> list[str]:
 
 def public_names(module: str, wrapper: str) -> list[str]:
     """Methods and other names for them. Read from the source: the module can be imported in a guest alone."""
-<<<<<<< HEAD
     tree = ast.parse((ROOT / f"guest_sdk/python/workers/{module}.py").read_text(encoding="utf-8"))
     (definition,) = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == wrapper]
-=======
-    modules = [ROOT / f"guest_sdk/python/workers/{name}.py" for name in ("kv", "r2", "bindings")]
-    trees = [ast.parse(module.read_text(encoding="utf-8")) for module in modules]
-    (definition,) = [
-        node for tree in trees for node in tree.body if isinstance(node, ast.ClassDef) and node.name == wrapper
-    ]
->>>>>>> 4051e93 (Read options and refuse arguments as Cloudflare's runtime does, to the letter)
     names = []
     for node in definition.body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):

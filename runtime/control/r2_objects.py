@@ -98,7 +98,7 @@ async def get_object(call: Call[NoQuery, None]) -> web.StreamResponse:
         given["range"] = {"headers": f"range: {request.headers['Range']}\n"}
     async with _refusals():
         key = _key(call)
-        conditions, wanted = options.conditions(given), options.byte_range(given)
+        conditions, wanted = options.conditions(given, "GetOptions"), options.byte_range(given)
         found = await bucket.get(key, conditions=conditions, range=wanted)
         if found is None:
             raise ControlError(404, Code.R2_OBJECT_NOT_FOUND, "The specified key does not exist.")
@@ -123,7 +123,8 @@ async def put_object(call: Call[NoQuery, None]) -> Result:
     if "cf-r2-storage-class" in request.headers:
         given["storageClass"] = request.headers["cf-r2-storage-class"]
     async with _refusals():
-        key, attributes = _key(call), options.attributes(given)
+        key, attributes = _key(call), options.attributes(given, "PutOptions")
+        options.check_metadata_size(attributes)
         stored = await bucket.put(key, _Incoming(request), attributes=attributes, size_max=OBJECT_BYTES_MAX)
     assert stored is not None
     uploaded = timestamp(datetime.fromtimestamp(stored.uploaded_ms / 1000, UTC))

@@ -32,7 +32,7 @@ There is one guest (`guest/`) and one worker (`worker/`) with all bindings; the 
 one:
 
 - `guest/NAME.py`, `worker/NAME.js`: `reset` empties the binding before each list; `describe` turns values of its own
-  classes into plain objects; `entry.py` and `worker.js` pass both to `serve`;
+  classes into plain objects; `entry.py` and `worker.js` name the module;
 - `NAME/conftest.py`: a fixture that gives `sides.parity("NAME")`;
 - `NAME/test_*.py`: `results = kv([{"calls": …}, …])` runs a list on both sides, fails with the first operation whose
   results differ, and returns Cloister's results, for a test to look at: two sides that fail alike would agree as well;

@@ -89,7 +89,6 @@ def _entry(entry: Any) -> Any:
     return entry
 
 
-<<<<<<< HEAD
 _D1_META_ASIDE = frozenset(
     {"served_by", "served_by_primary", "timings", "total_attempts"}
     | {"duration", "size_after", "rows_read", "rows_written"}
@@ -139,8 +138,6 @@ def _javascript(value: Any) -> Any:
     return "bookmark" if isinstance(value, str) and _D1_BOOKMARK.fullmatch(value) else value
 
 
-BINDINGS: dict[str, Callable[[Mapping[str, Any], Mapping[str, Any]], Any]] = {"kv": _kv, "d1": _d1, "d1-js": _d1}
-=======
 def _r2(operation: Mapping[str, Any], result: Mapping[str, Any]) -> Any:
     if operation["calls"][-1][0] == "uploadPart":
         return replace(result, {"etag": _anything})
@@ -160,5 +157,9 @@ def _moment(value: Any) -> Any:
     return Moment(value["$date"] / 1000)
 
 
-BINDINGS: dict[str, Callable[[Mapping[str, Any], Mapping[str, Any]], Any]] = {"kv": _kv, "r2": _r2}
->>>>>>> 4051e93 (Read options and refuse arguments as Cloudflare's runtime does, to the letter)
+BINDINGS: dict[str, Callable[[Mapping[str, Any], Mapping[str, Any]], Any]] = {
+    "kv": _kv,
+    "r2": _r2,
+    "d1": _d1,
+    "d1-js": _d1,
+}
