@@ -13,6 +13,16 @@ from tests.parity.sides import Sides, both_sides
 _not_checked: list[str] = []
 
 
+START_S = 600
+"""The first test also installs Miniflare, builds the guest and starts both sides."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent) and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(START_S))
+
+
 @pytest.fixture(scope="session")
 def miniflare_installation() -> Path:
     """The folder with Miniflare's node_modules. Where there is no Node.js the test is skipped, or fails in CI."""
