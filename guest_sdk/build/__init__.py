@@ -4,6 +4,20 @@ Nothing of the host program is needed here, nor imported: a tenant's developer b
 """
 
 from guest_sdk.build.component import BuildError, build
-from guest_sdk.build.configuration import Configuration, ConfigurationError, read_configuration
+from guest_sdk.build.configuration import (
+    Configuration,
+    ConfigurationError,
+    MigrationSettings,
+    read_configuration,
+    read_migration_settings,
+)
 
-__all__ = ["BuildError", "Configuration", "ConfigurationError", "build", "read_configuration"]
+__all__ = [
+    "BuildError",
+    "Configuration",
+    "ConfigurationError",
+    "MigrationSettings",
+    "build",
+    "read_configuration",
+    "read_migration_settings",
+]

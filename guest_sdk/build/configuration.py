@@ -69,6 +69,36 @@ def read_configuration(project: Path) -> Configuration:
     return Configuration(name, path, tuple(bindings), limits, tags, notes)
 
 
+@dataclass(frozen=True)
+class MigrationSettings:
+    """Where a database's migrations are, and the table that records those that were applied."""
+
+    directory: Path
+    table: str
+
+    def files(self) -> list[Path]:
+        """In the order in which they are applied."""
+        return sorted(self.directory.glob("*.sql"))
+
+
+def read_migration_settings(project: Path, database: str) -> MigrationSettings:
+    """Those of the database with this binding, name or id in a folder's configuration. Raises `ConfigurationError`."""
+    file = next((project / name for name in FILES if (project / name).is_file()), None)
+    if file is None:
+        return MigrationSettings(project / "migrations", "d1_migrations")
+    for entry in _Reader(file, _parse(file)).list_of("d1_databases"):
+        if isinstance(entry, dict) and database in (
+            entry.get("binding"),
+            entry.get("database_name"),
+            entry.get("database_id"),
+        ):
+            directory, table = entry.get("migrations_dir", "migrations"), entry.get("migrations_table", "d1_migrations")
+            if not isinstance(directory, str) or not isinstance(table, str):
+                raise ConfigurationError(f"{file}: migrations_dir and migrations_table must be texts.")
+            return MigrationSettings(project / directory, table)
+    raise ConfigurationError(f"{file}: d1_databases has no database {database}.")
+
+
 class _Reader:
     """Takes fields out of a parsed file; every complaint names the file and the field."""
 

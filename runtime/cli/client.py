@@ -102,6 +102,17 @@ class AdminClient:
         result: dict[str, Any] = self._call("PUT", path, body=body(), length=length, content_type=content_type)
         return result
 
+    def query_d1(self, database: str, sql: str) -> list[dict[str, Any]]:
+        """Runs SQL on a D1 database, named by id or name, as one transaction; {results, meta} of each statement."""
+        results: list[dict[str, Any]] = self._call(
+            "POST",
+            f"/{quote(database, safe='')}/query",
+            under="d1/database",
+            body=json.dumps({"sql": sql}).encode(),
+            content_type="application/json",
+        )
+        return results
+
     def _call(self, method: str, path: str, **options: Any) -> Any:
         return self._envelope(method, path, **options)["result"]
 
@@ -113,6 +124,7 @@ class AdminClient:
         body: bytes | Iterator[bytes] | None = None,
         length: int | None = None,
         content_type: str | None = None,
+        under: str = "workers/dispatch/namespaces",
     ) -> dict[str, Any]:
         headers = {"Authorization": f"Bearer {self._token}"}
         if content_type is not None:
@@ -124,7 +136,7 @@ class AdminClient:
             connection.connect()
             connection.sock.settimeout(_ANSWER_S)
             try:
-                url = f"/client/v4/accounts/{ACCOUNT}/workers/dispatch/namespaces{path}"
+                url = f"/client/v4/accounts/{ACCOUNT}/{under}{path}"
                 connection.request(method, url, body, headers)
             except (BrokenPipeError, ConnectionResetError):
                 pass  # The server answered before it had all of the body: the answer says why.

@@ -20,6 +20,7 @@ _COMMANDS = {
     "tenants": "runtime.cli.tenants",
     "delete": "runtime.cli.delete",
     "start": "runtime.cli.start",
+    "d1": "runtime.cli.d1",
 }
 
 
