@@ -110,8 +110,57 @@ def test_kv_takes_streams_and_values_of_full_size(gives: Results) -> None:
         ("await env.KV.put('k', 'v', {'metadata': 'x' * 2000})", "Error", "KV PUT failed: 413 Metadata length"),
         ("await env.KV.put('k', 'v')\nawait env.KV.get('k', 'nonsense')", "TypeError", "Unknown response type."),
         ("await env.KV.put('k', '{')\nawait env.KV.get('k', 'json')", "JSONDecodeError", ""),
+        ("await env.KV.put('\\ud800', 'v')", "Error", "KV PUT failed: 400 Could not URL-decode key name"),
+        ("await env.KV.put('', {})", "TypeError", "Key name cannot be empty."),
+        ("await env.KV.put('..', [])", "TypeError", '".." is not allowed as a key name.'),
+        ("await env.KV.put('a' * 513, {})", "Error", "KV PUT failed: 414 UTF-8 encoded length of 513"),
+        ("await env.KV.put('k', {}, expiration=2**31)", "TypeError", "Value out of range."),
+        ("await env.KV.put('k', 'NaN')\nawait env.KV.get('k', 'json')", "JSONDecodeError", "NaN is not valid JSON"),
+        ("await env.KV.put('k', 'v')\nawait env.KV.get('k', '')", "TypeError", "Unknown response type."),
+        (
+            "await env.KV.list('prefix')",
+            "TypeError",
+            "Failed to execute 'list' on 'KvNamespace': parameter 1 is not of",
+        ),
+        (
+            "await env.KV.put('k', 'v', 5)",
+            "TypeError",
+            "Failed to execute 'put' on 'KvNamespace': parameter 3 is not of",
+        ),
         ("[x for x in env.KV]", "TypeError", "'KvNamespace' object is not iterable"),
-        ("await env.BUCKET.put('k', 5)", "TypeError", ""),
+        (
+            "await env.BUCKET.put('k', 5)",
+            "TypeError",
+            "Failed to execute 'put' on 'R2Bucket': parameter 2 is not of type",
+        ),
+        ("await env.BUCKET.put('k', [1])", "TypeError", "Failed to execute 'put' on 'R2Bucket': parameter 2 is not of"),
+        ("await env.BUCKET.put('k', 'v', md5=b'ab')", "TypeError", "MD5 is 16 bytes, not 2"),
+        (
+            "await env.BUCKET.get('k', 5)",
+            "TypeError",
+            "Failed to execute 'get' on 'R2Bucket': parameter 2 is not of type",
+        ),
+        (
+            "await env.BUCKET.list([])",
+            "TypeError",
+            "Failed to execute 'list' on 'R2Bucket': parameter 1 is not of type",
+        ),
+        ("await env.BUCKET.list(include='x')", "TypeError", "Incorrect type for the 'include' field on 'ListOptions'"),
+        ("await upload.upload_part(2**31, 'x')", "TypeError", "Value out of range."),
+        ("await upload.upload_part(0, 'x')", "TypeError", "Part number must be between 1 and 10000 (inclusive)."),
+        ("await upload.upload_part(1, None)", "TypeError", "Failed to execute 'uploadPart' on 'R2MultipartUpload'"),
+        ("await upload.upload_part(1, 'x', ssecKey='0')", "Error", "The parts of an upload have no options here"),
+        (
+            "await upload.complete(None)",
+            "TypeError",
+            "Failed to execute 'complete' on 'R2MultipartUpload': parameter 1",
+        ),
+        ("await upload.complete([5])", "TypeError", "Incorrect type for array element 0"),
+        (
+            "await env.BUCKET.resume_multipart_upload('k', None).abort()",
+            "Error",
+            "abortMultipartUpload: We encountered",
+        ),
         ("await env.BUCKET.get('k', range={'offset': -1})", "ValueError", "Invalid range. Starting offset (-1)"),
         ("await env.BUCKET.put('k', 'v', md5='00')", "TypeError", "MD5 is 32 hex characters, not 2"),
         ("await env.BUCKET.list(limit=0)", "Error", "list: MaxKeys params must be positive integer <= 1000. (10022)"),
@@ -127,8 +176,9 @@ def test_kv_takes_streams_and_values_of_full_size(gives: Results) -> None:
 )
 def test_failures_have_cloudflares_texts(experiment: Experiment, code: str, name: str, message: str) -> None:
     async def body(worker: Laboratory) -> None:
+        upload = "upload = await env.BUCKET.create_multipart_upload('k')\n" if "upload." in code else ""
         with pytest.raises(GuestException) as caught:
-            await worker.run(code)
+            await worker.run(upload + code)
         assert caught.value.name == name
         assert caught.value.message.startswith(message)
 
@@ -258,6 +308,40 @@ def test_r2_objects_have_their_fields_in_both_spellings(gives: Results) -> None:
             ["content", True],
         ],
     )
+
+
+def test_r2_keeps_the_checksum_that_was_given(gives: Results) -> None:
+    code = """
+    digest = bytes.fromhex(arguments[0])
+    stored = await env.BUCKET.put("k", "content", sha256=digest)
+    found = await env.BUCKET.head("k")
+    same = found.checksums.toJSON() == stored.checksums.toJSON()
+    return [stored.checksums.sha256 == digest, found.checksums.to_json(), same]
+    """
+    sha256, md5 = hashlib.sha256(b"content").hexdigest(), hashlib.md5(b"content").hexdigest()
+
+    gives(code, [True, {"md5": md5, "sha256": sha256}, True], sha256)
+
+
+def test_r2_metadata_becomes_text(gives: Results) -> None:
+    code = """
+    stored = await env.BUCKET.put("k", "[1]", customMetadata={"n": None, "i": 5, "f": 1e-7, "b": True, "own_name": "x"})
+    return [stored.customMetadata, (await (await env.BUCKET.get("k")).json())]
+    """
+
+    gives(code, [{"n": "null", "i": "5", "f": "1e-7", "b": "true", "own_name": "x"}, [1]])
+
+
+def test_conversions_for_javascript_are_harmless(gives: Results) -> None:
+    code = """
+    options = ffi.to_js({"expirationTtl": 60, "metadata": {"a": 1}}, dict_converter=None)
+    await env.KV.put("k", ffi.to_js("v"), options)
+    found = await env.KV.get_with_metadata("k", ffi.to_js({"type": "text"}))
+    await env.BUCKET.put("k", ffi.to_js(b"bytes"), ffi.to_js({"customMetadata": {"a": "b"}}))
+    return [found.value, found["metadata"], await (await env.BUCKET.get("k")).bytes()]
+    """
+
+    gives(code, ["v", {"a": 1}, b"bytes"])
 
 
 def test_r2_reads_once(experiment: Experiment) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workers import Headers
-from workers.values import JsDict, javascript_text, load, options_text, well_formed
+from workers.values import JsDict, int32, javascript_text, load, options_text, parse_json, well_formed
 
 
 def options(positional: Any = None, **keywords: Any) -> Any:
@@ -51,6 +51,7 @@ def test_headers_and_dates_are_options() -> None:
 
     assert options(onlyIf=Headers({"If-Match": '"x"'})) == {"onlyIf": {"headers": 'if-match: "x"\n'}}
     assert options(onlyIf={"uploadedBefore": moment}) == {"onlyIf": {"uploadedBefore": moment.timestamp() * 1000}}
+    assert options(md5=b"\x00\xff") == {"md5": {"$bytes": "AP8="}}
 
 
 def test_members_are_attributes_too() -> None:
@@ -78,6 +79,15 @@ def test_members_are_attributes_too() -> None:
         (2**53 + 1, "9007199254740993"),
         (1.5, "1.5"),
         (2.0, "2"),
+        (-0.0, "0"),
+        (1e-6, "0.000001"),
+        (-0.000012345, "-0.000012345"),
+        (1e-7, "1e-7"),
+        (1.5e-10, "1.5e-10"),
+        (6.359727005314609e16, "63597270053146090"),
+        (-1e20, "-100000000000000000000"),
+        (1e21, "1e+21"),
+        (1.7976931348623157e308, "1.7976931348623157e+308"),
         (float("inf"), "Infinity"),
         (float("-inf"), "-Infinity"),
         (float("nan"), "NaN"),
@@ -85,6 +95,42 @@ def test_members_are_attributes_too() -> None:
 )
 def test_values_as_text_are_javascripts(value: object, text: str) -> None:
     assert javascript_text(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "number"),
+    [
+        (5, 5),
+        (1.9, 1),
+        (-1.9, -1),
+        ("2", 2),
+        ("x", 0),
+        (None, 0),
+        (True, 1),
+        (float("nan"), 0),
+        ([], 0),
+        (2**31 - 1, 2**31 - 1),
+    ],
+)
+def test_numbers_of_32_bits(value: object, number: int) -> None:
+    assert int32(value) == number
+
+
+@pytest.mark.parametrize("value", [2**31, -(2**31) - 1, 1e300, float("inf"), 10**400])
+def test_numbers_beyond_32_bits_are_refused(value: object) -> None:
+    with pytest.raises(TypeError, match="Value out of range"):
+        int32(value)
+
+
+def test_options_that_are_not_a_mapping_are_refused() -> None:
+    with pytest.raises(TypeError, match="what it says"):
+        options_text(["limit"], {}, "what it says")
+
+
+@pytest.mark.parametrize("text", ["NaN", "[Infinity]", '{"a": -Infinity}', "", "{", "\ufeff1"])
+def test_what_is_not_json_is_refused(text: str) -> None:
+    with pytest.raises(json.JSONDecodeError):
+        parse_json(text)
 
 
 @given(st.text(st.characters()))

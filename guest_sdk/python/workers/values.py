@@ -128,8 +128,10 @@ def int32(value: Any) -> int:
     """What JavaScript makes of a value for a 32-bit integer parameter. Raises TypeError if it is out of range."""
     try:
         number = float(value or 0)
-    except (TypeError, ValueError, OverflowError):
-        number = 0.0
+    except (TypeError, ValueError):
+        return 0
+    except OverflowError:
+        number = _INFINITY
     if number != number:
         return 0
     if not -(2**31) <= number < 2**31:

@@ -358,3 +358,34 @@ def test_a_storage_that_fails_is_an_error_of_the_operation(guest: Guest) -> None
         name, message = guest.failure("put", "key", b"x" * 1_000_000, "")
     assert (name, message) == ("Error", "KV PUT failed: 500 The storage failed.")
     assert guest.get("key") == ("old", None)
+
+
+def test_of_many_keys_the_first_that_is_refused_counts(guest: Guest) -> None:
+    guest.put("text", "x")
+    not_json = "KV GET_BULK failed: 400 At least one of the requested keys corresponds to a non-json value"
+    empty = "KV GET_BULK failed: 400 Key names must not be empty"
+
+    assert guest.failure("get-many", ["text", ""], '{"type": "json"}') == ("Error", not_json)
+    assert guest.failure("get-many", ["", "text"], '{"type": "json"}') == ("Error", empty)
+
+
+def test_json_that_only_javascript_reads(guest: Guest) -> None:
+    guest.put("infinite", "[1e400]")
+    guest.put("half", '"\\ud800"')
+    guest.put("broken", b'"\xff"')
+
+    found = json.loads(guest.call("get-many", ["infinite", "half", "broken"], '{"type": "json"}'))
+
+    assert found == {"infinite": [float("inf")], "half": "\ud800", "broken": "\ufffd"}
+
+
+def test_numbers_that_json_does_not_have_are_null_in_metadata(guest: Guest) -> None:
+    guest.put("key", "", '{"metadata": {"a": [NaN, Infinity, 1.5]}}')
+
+    assert guest.get("key")[1] == '{"a":[null,null,1.5]}'
+
+
+def test_numbers_out_of_range_are_refused_before_the_key(guest: Guest) -> None:
+    for name, arguments in (("put", ("", "", '{"expiration": 1e10}')), ("get", ("", '{"cacheTtl": -1e10}'))):
+        kind, message = guest.failure(name, *arguments)
+        assert kind == "TypeError" and message.startswith("Value out of range.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 from pathlib import Path
@@ -457,3 +458,53 @@ def test_a_key_to_encrypt_with_is_refused_rather_than_ignored(guest: Guest) -> N
         guest.get("key", ssecKey="00" * 32)
 
     assert guest.head("key") is None
+
+
+def test_a_checksum_as_bytes(guest: Guest) -> None:
+    digest = base64.b64encode(hashlib.sha1(b"value").digest()).decode()
+
+    stored = guest.put("key", "value", sha1={"$bytes": digest})
+
+    assert stored is not None and stored["checksums"]["sha1"] == hashlib.sha1(b"value").hexdigest()
+    assert guest.put_failure(sha1={"$bytes": "AAA="}) == ("TypeError", "SHA-1 is 20 bytes, not 2")
+    assert guest.put_failure(sha1={"$bytes": "?"})[0] == "TypeError"
+    for wrong in (5, [1], {"a": 1}):
+        assert guest.put_failure(sha1=wrong) == (
+            "TypeError",
+            "Incorrect type for the 'sha1' field on 'PutOptions': the provided value is not of type 'JsBufferSource or "
+            "string'.",
+        )
+
+
+def test_keys_to_encrypt_with_that_are_none(guest: Guest) -> None:
+    assert guest.put_failure(ssecKey="ABC") == ("Error", "SSE-C Key has invalid format")
+    assert guest.put_failure(ssecKey="abc") == ("Error", "SSE-C Key must be 32 bytes in length")
+    assert guest.put_failure(ssecKey={"$bytes": "AAA="}) == ("Error", "SSE-C Key must be 32 bytes in length")
+
+
+def test_a_key_is_refused_before_its_metadata_and_both_before_a_checksum(guest: Guest) -> None:
+    long, much, wrong = "x" * 1025, {"k": "v" * 9000}, "0" * 32
+
+    def failure(key: str, **options: object) -> str:
+        return guest.failure("put", key, "value", json.dumps(options))[1]
+
+    assert failure(long, customMetadata=much, md5=wrong).endswith("(10020)")
+    assert failure("key", customMetadata=much, md5=wrong).endswith("(10012)")
+    assert failure("key", md5=wrong, onlyIf={"etagMatches": "x"}).endswith(
+        hashlib.md5(b"value").hexdigest() + " (10037)"
+    )
+
+
+@pytest.mark.parametrize("wanted", ["{}", '{"offset": 0}', '{"length": 5}', '{"suffix": 1}'])
+def test_an_empty_object_has_no_range(guest: Guest, wanted: str) -> None:
+    guest.put("key", "")
+
+    assert guest.failure("get", "key", f'{{"range": {wanted}}}')[1].endswith("(10039)")
+
+
+def test_a_range_without_an_end(guest: Guest) -> None:
+    guest.put("key", "0123456789")
+
+    info, _ = guest.call("get", "key", '{"range": {"offset": 3, "length": Infinity}}')
+
+    assert json.loads(info)["range"] == {"offset": 3, "length": 7}
