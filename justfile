@@ -23,7 +23,7 @@ test *arguments: _ready
 # Kill, cut off, damage and fill up in long loops, and print what was done (up to an hour)
 [no-exit-message]
 torture *arguments: _ready
-    @exec python -m pytest tests/torture --full --timeout 3600 -n 0 "$@"
+    @exec python -m pytest tests/torture tests/hostile/test_uploads.py --full --timeout 3600 -n 0 "$@"
 
 # Compare the bindings with Miniflare in 20,000 random operations each and more (PARITY_OPERATIONS); needs Node.js 20
 [no-exit-message]

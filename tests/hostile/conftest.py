@@ -17,6 +17,12 @@ from tests.hostile.site import STORAGE, Site, open_site
 
 
 @pytest.fixture(scope="session")
+def full(pytestconfig: pytest.Config) -> bool:
+    """Whether `just torture` runs this. The option is known where tests/torture was named on the command line."""
+    return bool(pytestconfig.getoption("--full", default=False))
+
+
+@pytest.fixture(scope="session")
 def hostile_component() -> bytes:
     return build(GUESTS / "hostile_worker", wit_directory=WIT_DIRECTORY).read_bytes()
 

@@ -68,11 +68,20 @@ def library(name: str, code_bytes: int = 0) -> str:
     {padding})"""
 
 
-def worker(answer: str = "hello", *, modules: str = "", imports: str = "", code_bytes: int = 0) -> str:
+def worker(
+    answer: str = "hello",
+    *,
+    modules: str = "",
+    imports: str = "",
+    code_bytes: int = 0,
+    definitions: str = "",
+    first: str = "",
+) -> str:
     """A component that fits the contract; its `fetch` answers 200 with a text.
 
     `code_bytes`: how much code its library, a core module of its own, has. `modules`: more of the component's text,
-    `imports`: more imports.
+    `imports`: more imports. `definitions`: more of the core module that has `fetch`, `first`: what that does before it
+    answers.
     """
     return f"""(component
   (import "cloister:worker/types@0.1.0" (instance $types
@@ -97,7 +106,8 @@ def worker(answer: str = "hello", *, modules: str = "", imports: str = "", code_
     (data (i32.const 20) "\\c8\\00")
     (data (i32.const 32) "\\01\\00\\00\\00\\80\\00\\00\\00\\{len(answer):02x}")
     (data (i32.const 128) "{answer}")
-    (func (export "fetch") (param i32 i32 i32 i32 i32 i32 i32 i32 i32) (result i32) (i32.const 16))
+    {definitions}
+    (func (export "fetch") (param i32 i32 i32 i32 i32 i32 i32 i32 i32) (result i32) {first} (i32.const 16))
     (func (export "call") (param i32 i32 i32 i32 i32 i32) (result i32) unreachable))
   (core instance $library (instantiate $library))
   (core instance $main (instantiate $main (with "library" (instance $library))))
