@@ -27,7 +27,7 @@ def read_form(body: bytes, content_type: str) -> list[Field]:
     boundary = parse_options_header(content_type)[1].get("boundary", "")
     limit = len(body) + 1
     try:
-        with MultipartParser(
+        parser = MultipartParser(
             BytesIO(body),
             boundary,
             content_length=len(body),
@@ -36,7 +36,7 @@ def read_form(body: bytes, content_type: str) -> list[Field]:
             spool_limit=limit,
             disk_limit=0,
             strict=True,
-        ) as parser:
-            return [Field(part.name, part.raw) for part in parser]
+        )
+        return [Field(part.name or "", part.raw) for part in parser]
     except (MultipartError, ValueError) as error:
         raise invalid(f"The multipart body is broken: {error}.") from None
