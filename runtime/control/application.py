@@ -18,6 +18,7 @@ from runtime.control import (
     content,
     d1_databases,
     d1_queries,
+    d1_transfer,
     kv_namespaces,
     kv_values,
     namespaces,
@@ -58,6 +59,7 @@ ROUTES = (
     *r2_objects.ROUTES,
     *d1_databases.ROUTES,
     *d1_queries.ROUTES,
+    *d1_transfer.ROUTES,
 )
 
 OPENAPI_PATH = f"{BASE}/openapi.json"
@@ -95,6 +97,7 @@ def create_control_application(
             application.router.add_route("HEAD", route.pattern, serve(route, parts))
     document = msgspec.json.encode(describe(ROUTES))
     application.router.add_get(OPENAPI_PATH, _openapi(document))
+    d1_transfer.add_transfer_routes(application, parts.transfers)
     application.cleanup_ctx.append(_housekeeping(parts))
     return application
 

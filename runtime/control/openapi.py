@@ -111,8 +111,8 @@ def _operation(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
 
 
 def _operation_id(route: Route) -> str:
-    words = re.findall(r"[a-z0-9_]+", route.path.lower())
-    return "_".join([route.method.lower(), *[word for word in words if word not in ("accounts", "account")]])
+    words = re.findall(r"[a-z0-9_]+", route.path.removeprefix("/accounts/{account}/").lower())
+    return "_".join([route.method.lower(), *words])
 
 
 def _tag(route: Route) -> str:

@@ -88,6 +88,13 @@ async def get_bucket(call: Call[NoQuery, None]) -> Result:
     return Result(_result(await find(call), call))
 
 
+async def change_bucket(call: Call[NoQuery, None]) -> Result:
+    """The storage class, in a header, is what can be changed elsewhere; on one machine there is one."""
+    record = await find(call)
+    resources.check_owner(call, record)
+    return Result(_result(record, call))
+
+
 async def delete_bucket(call: Call[NoQuery, None]) -> Result:
     """It must be empty."""
     record = await find(call)
@@ -133,6 +140,7 @@ ROUTES = (
         statuses=(409,),
     ),
     Route("GET", BUCKET, get_bucket, "Show an R2 bucket", "read", "resource", BucketResult),
+    Route("PATCH", BUCKET, change_bucket, "Change an R2 bucket", "data", "resource", BucketResult),
     Route("DELETE", BUCKET, delete_bucket, "Delete an empty R2 bucket", "data", "resource", dict, statuses=(409,)),
     *resources.grant_routes("r2_bucket", BUCKET, "bucket"),
 )

@@ -66,13 +66,6 @@ class Transfers:
             return None
         return found
 
-    def find_complete(self, resource: str, etag: str) -> Transfer | None:
-        """An upload of this content for this resource that is here already."""
-        for each in self._transfers.values():
-            if each.upload and each.complete and (each.resource, each.etag) == (resource, etag):
-                return self.find(each.id, upload=True)
-        return None
-
     async def expire(self) -> None:
         now = self._clock()
         for transfer in [each for each in self._transfers.values() if now >= each.expires_at]:

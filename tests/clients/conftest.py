@@ -42,7 +42,7 @@ class Platform:
     def call(self, method: str, path: str, body: bytes | None = None, content_type: str = "application/json") -> Any:
         """The envelope that the management API answers with."""
         headers = {"Authorization": f"Bearer {self.token}", "Content-Type": content_type}
-        with urlopen(Request(self.base_url + path, body, headers, method=method), timeout=60) as response:
+        with urlopen(Request(self.base_url + path, body, headers, method=method), timeout=300) as response:
             return json.loads(response.read())
 
     @property

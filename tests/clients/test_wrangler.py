@@ -123,7 +123,12 @@ def test_r2(wrangler: Wrangler, name: str, tmp_path: Path) -> None:
     assert name not in wrangler("r2", "bucket", "list")
 
 
-def test_d1(wrangler: Wrangler, name: str) -> None:
+def rows_of(wrangler: Wrangler, database: str, table: str) -> list[object]:
+    shown = wrangler("d1", "execute", database, "--remote", "--json", "--command", f"SELECT * FROM {table}")
+    return list(json.loads(shown)[0]["results"])
+
+
+def test_d1(wrangler: Wrangler, name: str, tmp_path: Path) -> None:
     wrangler("d1", "create", name)
     assert name in [each["name"] for each in json.loads(wrangler("d1", "list", "--json"))]
 
@@ -132,6 +137,13 @@ def test_d1(wrangler: Wrangler, name: str) -> None:
 
     assert [len(each["results"]) for each in shown] == [0, 0, 2]
     assert shown[2]["results"][1] == {"id": 2, "x": "b"}
+    dump = tmp_path / "dump.sql"
+    wrangler("d1", "export", name, "--remote", "--output", str(dump))
+    assert "INSERT INTO" in dump.read_text()
+    dump.write_text(dump.read_text().replace("CREATE TABLE t ", "CREATE TABLE copy ").replace('"t"', '"copy"'))
+    wrangler("d1", "execute", name, "--remote", "--yes", "--file", str(dump))
+    assert rows_of(wrangler, name, "copy") == rows_of(wrangler, name, "t")
+
     assert "syntax error" in wrangler("d1", "execute", name, "--remote", "--command", "SELEKT", fails=True)
     wrangler("d1", "delete", name, "--skip-confirmation")
     assert name not in wrangler("d1", "list", "--json")
