@@ -27,20 +27,16 @@ class GrantResult(msgspec.Struct, frozen=True):
 async def find(call: Call[Any, Any], type: BindingType, id: str) -> ResourceRecord:
     """The resource that the caller means by `id`. Raises `UnknownResource`."""
     resources, tenant = call.parts.registry.resources, call.access.tenant
-    if tenant is None:
-        found = await resources.find(type, id)
-        if found is not None:
-            return found
+    found = await resources.find(type, id)
+    if tenant is not None:
+        granted = found is not None and found.owner is None and await resources.is_granted(type, id, tenant)
+        if not granted:
+            # As for a binding: the tenant's own, unless it has been given the platform's.
+            own = await resources.find_owned(type, tenant, id)
+            found = own or (found if found is not None and found.owner == tenant else None)
+    if found is None:
         raise UnknownResource(type, id)
-    own = await resources.find_owned(type, tenant, id)
-    if own is not None:
-        return own
-    other = await resources.find(type, id)
-    if other is not None and (
-        other.owner == tenant or (other.owner is None and await resources.is_granted(type, other.id, tenant))
-    ):
-        return other
-    raise UnknownResource(type, id)
+    return found
 
 
 def shown_id(record: ResourceRecord, access: Access) -> str:

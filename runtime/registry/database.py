@@ -63,7 +63,7 @@ class RegistryDatabase:
                 self.resources.grant(type, id, Tenant(key, script), again=False)
             moment_ms = milliseconds(now())
             version = self.scripts.add_version(key, script, content, origin, moment_ms)
-            self.resources.note(version.tenant, content.bindings)
+            self.resources.note(version.tenant, version.bindings)
             if deploy:
                 self.scripts.deploy(key, script, [(version.id, 100.0)], origin, moment_ms)
             if tags is not None:

@@ -69,9 +69,9 @@ class Control:
         async with self.http.request(method, path, **options) as response:
             return Answer(response.status, response.headers, await response.text())
 
-    async def put(self, name: str, component: bytes, metadata: dict[str, Any] | None = None) -> Answer:
+    async def put(self, name: str, component: bytes, metadata: dict[str, Any] | None = None, **options: Any) -> Answer:
         document = {"main_module": "worker.wasm", **(metadata or {})}
-        return await self.call("PUT", f"{SCRIPTS}/{name}", data=form(document, component))
+        return await self.call("PUT", f"{SCRIPTS}/{name}", data=form(document, component), **options)
 
     def uploads(self) -> list[str]:
         return [path.name for path in self.settings.uploads_directory.iterdir()]
