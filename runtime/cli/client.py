@@ -113,6 +113,18 @@ class AdminClient:
         )
         return results
 
+    def create_token(self, body: dict[str, Any]) -> dict[str, Any]:
+        content = json.dumps(body).encode()
+        result: dict[str, Any] = self._call("POST", "", under="tokens", body=content, content_type="application/json")
+        return result
+
+    def tokens(self) -> list[dict[str, Any]]:
+        result: list[dict[str, Any]] = self._call("GET", "", under="tokens")
+        return result
+
+    def delete_token(self, id: str) -> None:
+        self._call("DELETE", f"/{quote(id, safe='')}", under="tokens")
+
     def _call(self, method: str, path: str, **options: Any) -> Any:
         return self._envelope(method, path, **options)["result"]
 

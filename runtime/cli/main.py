@@ -19,6 +19,7 @@ _COMMANDS = {
     "deploy": "runtime.cli.deploy",
     "tenants": "runtime.cli.tenants",
     "delete": "runtime.cli.delete",
+    "token": "runtime.cli.token",
     "start": "runtime.cli.start",
     "d1": "runtime.cli.d1",
 }
