@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from runtime.cli.serve import serve
+from runtime.control.application import ROUTES
+from runtime.control.reference import reference
 from runtime.engine.limits import Limits, limit_bounds, limit_codes
 from runtime.settings import ENVIRONMENT_PREFIX, ServerSettings
 
@@ -82,6 +84,10 @@ def test_every_link_leads_somewhere(path: Path) -> None:
     dead = [link for link in links(path) if not leads_somewhere(path, link)]
 
     assert dead == []
+
+
+def test_the_page_of_routes_is_what_the_code_declares() -> None:
+    assert page("api.md") == reference(ROUTES), "write it anew: python -m runtime.control.reference > docs/api.md"
 
 
 def page(name: str) -> str:

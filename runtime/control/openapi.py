@@ -92,7 +92,7 @@ def _operation(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "operationId": _operation_id(route),
         "summary": route.summary,
-        "tags": [_tag(route)],
+        "tags": [route.family],
         "x-permission": route.needs,
         "parameters": [_path_parameter(route, name) for name in route.parameters],
         "responses": _responses(route, schemas),
@@ -113,10 +113,6 @@ def _operation(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
 def _operation_id(route: Route) -> str:
     words = re.findall(r"[a-z0-9_]+", route.path.removeprefix("/accounts/{account}/").lower())
     return "_".join([route.method.lower(), *words])
-
-
-def _tag(route: Route) -> str:
-    return str(route.handler.__module__).rpartition(".")[2]
 
 
 def _path_parameter(route: Route, name: str) -> dict[str, Any]:

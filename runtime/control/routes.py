@@ -122,7 +122,6 @@ class Route:
     query: type[msgspec.Struct] = NoQuery
     body: JsonBody | RawBody | None = None
     info: Any = None
-    tag: str = ""
     statuses: Sequence[int] = field(default=())
     """Error statuses besides 400, 401, 403 and 404."""
 
@@ -131,10 +130,33 @@ class Route:
         return [name.rstrip("+") for name in re.findall(r"{([^}]+)}", self.path)]
 
     @property
+    def family(self) -> str:
+        """Of which kind of thing the route is, for people."""
+        module = self.handler.__module__.rpartition(".")[2]
+        if module == "resources":
+            module = next(family for part, family in _GRANT_FAMILIES.items() if part in self.path)
+        return _FAMILIES.get(module, module.capitalize())
+
+    @property
     def pattern(self) -> str:
         """For aiohttp."""
         return BASE + self.path.replace("+}", ":.+}")
 
+
+_GRANT_FAMILIES = {"/storage/kv/": "kv_namespaces", "/r2/": "r2_buckets", "/d1/": "d1_databases"}
+_FAMILIES = {
+    "namespaces": "Dispatch namespaces",
+    "content": "Components",
+    "versions": "Versions and deployments",
+    "kv_namespaces": "KV namespaces",
+    "kv_values": "KV keys and values",
+    "r2_buckets": "R2 buckets",
+    "r2_objects": "R2 objects",
+    "d1_databases": "D1 databases",
+    "d1_queries": "D1 SQL",
+    "d1_transfer": "D1 export, import and time travel",
+}
+"""By the module of the handlers."""
 
 SCRIPT_PATHS = (
     "/accounts/{account}/workers/dispatch/namespaces/{namespace}/scripts/{script}",
