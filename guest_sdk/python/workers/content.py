@@ -206,7 +206,9 @@ class BodyMixin:
     array_buffer = buffer
 
     async def json(self, **options: Any) -> Any:
-        return json.loads(await self.text(), **options)
+        raw = self._take()
+        text = raw if type(raw) is str else await read_text(raw)
+        return json.loads(text.removeprefix("\ufeff"), **options)
 
     async def blob(self) -> Any:
         from workers.forms import Blob

@@ -132,7 +132,11 @@ class Headers:
         self.delete(name)
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and any(key == name.lower() for key, _ in self.pairs())
+        wanted = name.lower() if isinstance(name, str) else None
+        for key, _ in self.pairs():  # noqa: SIM110 (without the cost of a generator)
+            if key == wanted:
+                return True
+        return False
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.keys())

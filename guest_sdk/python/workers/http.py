@@ -12,6 +12,8 @@ from workers.forms import Blob, FormData
 from workers.headers import Headers, HeadersLike
 
 TEXT = "text/plain;charset=UTF-8"
+_TEXT_HEADER = f"content-type: {TEXT}\n"
+_JSON_HEADER = "content-type: application/json\n"
 
 _METHODS: dict[str, str] = {method.value: method for method in HTTPMethod}
 
@@ -130,7 +132,8 @@ class Response(BodyMixin):
         if self._raw is not None and self.status in NULL_BODY_STATUSES:
             raise TypeError("Response with null body status (101, 204, 205, or 304) cannot have a body.")
         if headers is None:
-            self._headers = Headers.from_text(f"content-type: {content_type}\n" if content_type else "")
+            text = _TEXT_HEADER if content_type is TEXT else f"content-type: {content_type}\n" if content_type else ""
+            self._headers = Headers.from_text(text)
         else:
             self._headers = Headers(headers)
             if content_type and "content-type" not in self._headers:
@@ -151,7 +154,7 @@ class Response(BodyMixin):
         """An answer with `data` as JSON."""
         made = cls(json.dumps(data), status, status_text, headers)
         if headers is None:
-            made._headers = Headers.from_text("content-type: application/json\n")
+            made._headers = Headers.from_text(_JSON_HEADER)
         elif "content-type" not in Headers(headers):
             made._headers.set("content-type", "application/json")
         return made

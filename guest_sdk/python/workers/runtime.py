@@ -239,7 +239,15 @@ def relaxed(function: Any) -> Callable[..., Any]:
     if any(p.kind is p.VAR_POSITIONAL for p in parameters):
         return function  # type: ignore[no-any-return]
     count = sum(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters)
-    return lambda *arguments: function(*arguments[:count])
+    match count:  # the usual ones without a slice
+        case 1:
+            return lambda first, *_: function(first)
+        case 2:
+            return lambda first, second, *_: function(first, second)
+        case 3:
+            return lambda first, second, third, *_: function(first, second, third)
+        case _:
+            return lambda *arguments: function(*arguments[:count])
 
 
 def raise_to_host(error: BaseException) -> NoReturn:
