@@ -30,7 +30,10 @@ from host_bindings.contract import (
 from host_bindings.payload import BODY, SINK
 
 TEXT_BYTES_MAX = 32 * 1024 * 1024
-"""The most that `text`, `latin1`, `write-text` and `write-latin1` move at once."""
+"""The most that `text`, `write-text` and `write-hex` move at once."""
+
+HEX_BYTES_MAX = 1024 * 1024
+"""The most that one `read-hex` gives."""
 
 PIPES_BYTES_MAX = 2 * PIPE_UNREAD_BYTES_MAX
 """What all pipes of one instance may hold together."""
@@ -43,23 +46,23 @@ def body_length(_: GuestContext, body: Body) -> int | None:
 
 
 async def body_read(_: GuestContext, body: Body, limit: int) -> bytes | None:
+    return await _read_next(body, min(limit, GUEST_CHUNK_BYTES)) or None
+
+
+async def body_read_hex(_: GuestContext, body: Body, limit: int) -> str | None:
+    return (await _read_next(body, min(limit, HEX_BYTES_MAX))).hex() or None
+
+
+async def _read_next(body: Body, limit: int) -> bytes:
     if limit == 0:
         raise Failure("RangeError", "A read needs a limit of at least 1 byte.")
-    return await body.read(min(limit, GUEST_CHUNK_BYTES)) or None
+    return await body.read(limit)
 
 
 async def body_text(_: GuestContext, body: Body) -> str:
-    return (await _read_rest(body)).decode("utf-8", "replace")
-
-
-async def body_latin1(_: GuestContext, body: Body) -> str:
-    return (await _read_rest(body)).decode("latin-1")
-
-
-async def _read_rest(body: Body) -> bytes:
     known = body.length is not None
     try:
-        return await body.read_all(TEXT_BYTES_MAX)
+        return (await body.read_all(TEXT_BYTES_MAX)).decode("utf-8", "replace")
     except Failure:
         # What has been read is lost; without this a guest that goes on reading would get the rest as if it were all.
         if not known:
@@ -83,11 +86,11 @@ def sink_write_text(context: GuestContext, sink: Sink, text: str) -> Coroutine[N
     return _write(context, sink, text.encode())
 
 
-def sink_write_latin1(context: GuestContext, sink: Sink, text: str) -> Coroutine[None, None, None]:
+def sink_write_hex(context: GuestContext, sink: Sink, digits: str) -> Coroutine[None, None, None]:
     try:
-        data = text.encode("latin-1")
-    except UnicodeEncodeError:
-        raise Failure("TypeError", "write-latin1 takes code points 0 to 255 only.") from None
+        data = bytes.fromhex(digits)
+    except ValueError:
+        raise Failure("TypeError", "write-hex takes pairs of hexadecimal digits only.") from None
     return _write(context, sink, data)
 
 
@@ -120,10 +123,12 @@ INTERFACE = Interface(
             "[method]body.read", (*_OF_BODY, U32), ResultOf(OptionOf(Bytes), FAILURE), body_read, may_wait=True
         ),
         HostFunction("[method]body.text", _OF_BODY, ResultOf(String, FAILURE), body_text, may_wait=True),
-        HostFunction("[method]body.latin1", _OF_BODY, ResultOf(String, FAILURE), body_latin1, may_wait=True),
+        HostFunction(
+            "[method]body.read-hex", (*_OF_BODY, U32), ResultOf(OptionOf(String), FAILURE), body_read_hex, may_wait=True
+        ),
         HostFunction("[method]sink.write", (_OF_SINK, Bytes), _WRITTEN, sink_write, may_wait=True),
         HostFunction("[method]sink.write-text", (_OF_SINK, String), _WRITTEN, sink_write_text, may_wait=True),
-        HostFunction("[method]sink.write-latin1", (_OF_SINK, String), _WRITTEN, sink_write_latin1, may_wait=True),
+        HostFunction("[method]sink.write-hex", (_OF_SINK, String), _WRITTEN, sink_write_hex, may_wait=True),
         HostFunction("[method]sink.finish", (_OF_SINK,), None, sink_finish),
         HostFunction("pipe", (), TupleOf((Own(BODY), Own(SINK))), pipe),
     ),

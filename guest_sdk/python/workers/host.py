@@ -29,6 +29,16 @@ __all__ = [
 ]
 
 BYTES_MAX = 64 * 1024
+
+VALUE_BYTES_MAX = 2 * 1024
+"""Bytes up to this number cross as a list of values; more are cheaper as hexadecimal digits, through a stream."""
+
+HEX_BYTES_MAX = 1024 * 1024
+"""How many cross at once as digits."""
+
+WHOLE_BYTES_MAX = 32 * 1024 * 1024
+"""The most that is read of a stream at once."""
+
 EMPTY = Payload_Empty()
 
 _ERRORS = {"TypeError": TypeError, "RangeError": ValueError, "SyntaxError": ValueError}
@@ -59,24 +69,28 @@ class HostStream:
 
     async def read(self, limit: int, /) -> bytes:
         try:
-            return self.handle.read(min(limit, BYTES_MAX)) or b""
+            if limit <= VALUE_BYTES_MAX:
+                return self.handle.read(limit) or b""
+            return bytes.fromhex(self.handle.read_hex(min(limit, BYTES_MAX)) or "")
         except Err as error:
             fail(error)
 
     async def read_bytes(self) -> bytes:
+        """All bytes that are left. Raises ValueError if there are more than `WHOLE_BYTES_MAX`."""
         length = self.length
+        if length is not None and length > WHOLE_BYTES_MAX:
+            raise ValueError(f"The body is larger than {WHOLE_BYTES_MAX} bytes; read it in pieces.")
+        pieces: list[bytes] = []
+        size = 0
         try:
-            if length is not None and length <= 4096:
-                return self._pieces()
-            return self.handle.latin1().encode("latin-1")  # type: ignore[no-any-return]
+            while (digits := self.handle.read_hex(HEX_BYTES_MAX)) is not None:
+                pieces.append(bytes.fromhex(digits))
+                size += len(pieces[-1])
+                if size > WHOLE_BYTES_MAX:
+                    raise ValueError(f"The body is larger than {WHOLE_BYTES_MAX} bytes; read it in pieces.")
         except Err as error:
             fail(error)
-
-    def _pieces(self) -> bytes:
-        pieces = []
-        while (piece := self.handle.read(BYTES_MAX)) is not None:
-            pieces.append(piece)
-        return b"".join(pieces)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     async def read_text(self) -> str:
         try:
@@ -102,7 +116,7 @@ async def to_payload(raw: Raw) -> Any:
         return Payload_Text(well_formed(raw))  # type: ignore[arg-type]
     if kind is HostStream:
         return Payload_Stream(raw.handle)  # type: ignore[union-attr]
-    if kind is bytes and len(raw) <= BYTES_MAX:  # type: ignore[arg-type]
+    if kind is bytes and len(raw) <= VALUE_BYTES_MAX:  # type: ignore[arg-type]
         return Payload_Bytes(raw)
     body, sink = types.pipe()
     await pour(raw, sink)
@@ -115,14 +129,21 @@ async def pour(raw: Raw, sink: Any) -> None:
         if isinstance(raw, str):
             sink.write_text(well_formed(raw))
         elif isinstance(raw, bytes):
-            for start in range(0, len(raw), 1 << 20):
-                sink.write_latin1(raw[start : start + (1 << 20)].decode("latin-1"))
+            _write(raw, sink)
         elif isinstance(raw, StreamSource):
             while piece := await raw.read(READ_BYTES):
-                sink.write(piece)
+                _write(piece, sink)
         sink.finish()
     except Err as error:
         fail(error)
+
+
+def _write(data: bytes, sink: Any) -> None:
+    if len(data) <= VALUE_BYTES_MAX:
+        sink.write(data)
+    else:
+        for start in range(0, len(data), HEX_BYTES_MAX):
+            sink.write_hex(data[start : start + HEX_BYTES_MAX].hex())
 
 
 def piped() -> tuple[Any, Any]:
