@@ -66,6 +66,8 @@ class Ticker:
         self._stop = threading.Event()
         self._asleep = True
         self.calls = 0
+        self.ticks = 0
+        """How often the epoch has been moved on."""
         self._thread = threading.Thread(target=self._run, name="epoch", daemon=True)
         self._thread.start()
 
@@ -90,6 +92,7 @@ class Ticker:
             while not self._stop.is_set() and quiet < TICKS_WITHOUT_CALL_MAX:
                 pause.wait(SLICE_S)
                 self._engine.increment_epoch()
+                self.ticks += 1
                 quiet, seen = (quiet + 1, seen) if self.calls == seen else (0, self.calls)
             self._asleep = True
             if self.calls != seen:
@@ -129,8 +132,7 @@ class Engine:
         self._modules: WeakValueDictionary[Path, NativeModule] = WeakValueDictionary()
         self._linkers: WeakValueDictionary[tuple[tuple[str, Path], ...], Linker] = WeakValueDictionary()
         self._loading = threading.Lock()
-        self._ticker = Ticker(self.native)
-        self.keep_ticking = self._ticker.keep
+        self.ticker = Ticker(self.native)
         self._watch = self.loop.call_later(WATCH_INTERVAL_S, self._watchdog)
 
     def load(self, component: Path, modules: Mapping[str, Path]) -> LoadedComponent:
@@ -183,7 +185,7 @@ class Engine:
         self._watch.cancel()
         for instance in list(self.instances.values()):
             instance.close()
-        await asyncio.to_thread(self._ticker.stop)
+        await asyncio.to_thread(self.ticker.stop)
 
     def _watchdog(self) -> None:
         now = self.now = self.loop.time()

@@ -78,6 +78,8 @@ class Instance:
         self._encoders: dict[str, tuple[int, list[Encoder], Decoder]] = {}
         self._handles: dict[int, tuple[object, Resource]] = {}
         self._next_handle = 1
+        self._slice_tick = -1
+        """The ticker's count when the guest was given its last time-slice: until the next tick that is a whole one."""
         self._future = 0
         self._task: asyncio.Future[Any] | None = None
         self._write: Encoder | None = None
@@ -188,8 +190,11 @@ class Instance:
     def _run(self) -> None:
         """Lets the guest go on until it is done, waits, or its time-slice ends."""
         engine = self._engine
-        engine.keep_ticking()
-        self._store.begin_slice()
+        ticker = engine.ticker
+        ticker.keep()
+        if self._slice_tick != ticker.ticks:
+            self._slice_tick = ticker.ticks
+            self._store.begin_slice()
         before = perf_counter_ns()
         engine.running[0] = self.label
         finished = native.poll(self._future)

@@ -174,7 +174,7 @@ def _text_encoder(kind: int, memory: Memory) -> Encoder:
     text = memory.text
 
     def encode(_handles: Handles, address: int, value: str) -> None:
-        text(address, kind, utf8(value))
+        text(address, kind, value.encode() if value.isascii() else utf8(value))
 
     return encode
 

@@ -262,14 +262,15 @@ class CallSlot:
         return future
 
     def call(self, store: Store, function_index: int, arguments: int, count: int) -> int:
-        """The future of a call of an exported function with one result, which will be at `result`."""
+        """The future of a call of an exported function with one result, which will be at `result`.
+
+        The last one's result must have been released, and its error taken.
+        """
         function = self._functions.get(function_index)
         if function is None:
             function = self._functions[function_index] = _bindings.wasmtime_component_func_t()
             if not _get_function(addressof(self._instance), store.context, function_index, addressof(function)):
                 raise NativeError("the instance does not export the function")
-        self._kind.value = 0
-        self._error.value = None
         future: int = _call(addressof(function), store.context, arguments, count, self.result, 1, self._error_address)
         return future
 
