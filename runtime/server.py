@@ -267,7 +267,8 @@ async def _start(
     http = HttpServer(
         dispatcher.handle,
         min(settings.connections_max, raise_descriptor_limit() // 2),
-        at_once=dispatcher.answer_at_once,
+        # Dispatch code needs a task of its own.
+        at_once=None if operator else dispatcher.answer_at_once,
     )
     server = Server(token, http, management, settings.shutdown_grace_s)
     stack.push_async_callback(server.drain)

@@ -83,9 +83,10 @@ class Dispatcher:
         """The whole answer to a request whose body is there, if an instance is idle and the worker does not wait.
 
         Costs no task. Otherwise None: what has been begun is in the exchange, and `handle` goes on from there. Never
-        raises an `Exception`.
+        raises an `Exception`. Not for the operator's code, which may wait for anything.
         """
-        if self._operator is not None or not exchange.is_complete:
+        assert self._operator is None
+        if not exchange.is_complete:
             return None
         begun = exchange.begun = Begun(self._next_request_id(), perf_counter_ns())
         try:
