@@ -95,34 +95,28 @@ _D1_META_ASIDE = frozenset(
 )
 """What the sides measure, or one of them does not tell. Directed tests of Cloister look at these fields."""
 
-_D1_CHANGES_SCHEMA = re.compile(r"\s*(CREATE|ALTER|DROP|REINDEX|ANALYZE|PRAGMA optimize)", re.IGNORECASE)
 _D1_BOOKMARK = re.compile(r"[0-9a-f]{8}-[0-9a-f]{8}-[0-9a-f]{8}-[0-9a-f]{32}")
 
 
 def _d1(operation: Mapping[str, Any], result: Mapping[str, Any]) -> Any:
-    def meta(found: Mapping[str, Any]) -> Any:
-        kept = {name: value for name, value in found.items() if name not in _D1_META_ASIDE}
-        if any(map(_D1_CHANGES_SCHEMA.match, _sql_of(operation))):
-            # There a schema change counts only if the file has grown.
-            del kept["changed_db"]
-        return kept
-
-    return _javascript(replace(result, {"meta": meta, "duration": lambda _: None}))
+    return _javascript(_d1_results(result))
 
 
-def _sql_of(operation: Mapping[str, Any]) -> list[str]:
-    """The texts among the arguments of an operation's calls."""
-    found: list[str] = []
-
-    def collect(value: Any) -> None:
-        if isinstance(value, str):
-            found.append(value)
-        elif isinstance(value, dict | list):
-            for member in value.values() if isinstance(value, dict) else value:
-                collect(member)
-
-    collect(operation["calls"])
-    return found
+def _d1_results(value: Any) -> Any:
+    """Results of statements and scripts without what the sides need not agree on."""
+    if isinstance(value, list):
+        return [_d1_results(member) for member in value]
+    if not isinstance(value, dict):
+        return value
+    if value.keys() == {"count", "duration"}:
+        return {"count": value["count"]}
+    if value.keys() == {"success", "meta", "results"}:
+        meta = {name: member for name, member in value["meta"].items() if name not in _D1_META_ASIDE}
+        if not meta["changes"] and not value["results"]:
+            # There a change of the schema counts only if the file has grown.
+            del meta["changed_db"]
+        return {**value, "meta": meta}
+    return {name: _d1_results(member) for name, member in value.items()}
 
 
 def _javascript(value: Any) -> Any:
