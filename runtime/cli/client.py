@@ -102,17 +102,6 @@ class AdminClient:
         result: dict[str, Any] = self._call("PUT", path, body=body(), length=length, content_type=content_type)
         return result
 
-    def query_d1(self, database: str, sql: str) -> list[dict[str, Any]]:
-        """Runs SQL on a D1 database, named by id or name, as one transaction; {results, meta} of each statement."""
-        results: list[dict[str, Any]] = self._call(
-            "POST",
-            f"/{quote(database, safe='')}/query",
-            under="d1/database",
-            body=json.dumps({"sql": sql}).encode(),
-            content_type="application/json",
-        )
-        return results
-
     def create_token(self, body: dict[str, Any]) -> dict[str, Any]:
         content = json.dumps(body).encode()
         result: dict[str, Any] = self._call("POST", "", under="tokens", body=content, content_type="application/json")
@@ -124,6 +113,10 @@ class AdminClient:
 
     def delete_token(self, id: str) -> None:
         self._call("DELETE", f"/{quote(id, safe='')}", under="tokens")
+
+    def call(self, method: str, path: str, *, under: str, **options: Any) -> Any:
+        """The result of a request below the account; `under` is where `path` begins."""
+        return self._call(method, path, under=under, **options)
 
     def _call(self, method: str, path: str, **options: Any) -> Any:
         return self._envelope(method, path, **options)["result"]

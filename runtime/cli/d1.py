@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 from guest_sdk.build import ConfigurationError, MigrationSettings, read_migration_settings
-from runtime.cli.client import AdminClient, connect
+from runtime.cli.client import connect
+from runtime.cli.d1_client import D1Client
 from runtime.cli.errors import CommandError, ExitCode
 from runtime.cli.options import server_options, server_settings
 
@@ -31,8 +32,58 @@ def execute(database: str, sql: str | None, file: Path | None, **where: Any) -> 
     if (sql is None) == (file is None):
         raise click.UsageError("Give either --command or --file.")
     text = sql if file is None else file.read_text(encoding="utf-8")
-    results = _client(where).query_d1(database, text or "")
+    results = _client(database, where).query(text or "")
     click.echo(json.dumps([{"results": r["results"], "meta": r["meta"]} for r in results], indent=2))
+
+
+@d1.command()
+@click.argument("database")
+@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), required=True, help="The file to write.")
+@click.option("--table", "tables", multiple=True, help="Only this table. Can be repeated.")
+@click.option("--no-schema", is_flag=True, help="Only the rows.")
+@click.option("--no-data", is_flag=True, help="Only the schema.")
+@server_options
+def export(database: str, output: Path, tables: tuple[str, ...], no_schema: bool, no_data: bool, **where: Any) -> None:
+    """Write a database as SQL text."""
+    options = {"tables": list(tables), "no_schema": no_schema, "no_data": no_data}
+    _client(database, where).export(output, options)
+
+
+@d1.command("import")
+@click.argument("database")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@server_options
+def import_(database: str, file: Path, **where: Any) -> None:
+    """Run the SQL text in a file as one transaction, however long it is."""
+    result = _client(database, where).import_file(file)
+    click.echo(f"Ran {result['num_queries']} queries.")
+
+
+@d1.group("time-travel")
+def time_travel() -> None:
+    """Name earlier states of a database, and bring it back to one."""
+
+
+@time_travel.command()
+@click.argument("database")
+@click.option("--timestamp", help="A time, as 2026-01-31T12:00:00Z.  [default: now]")
+@server_options
+def info(database: str, timestamp: str | None, **where: Any) -> None:
+    """Print the bookmark of a state."""
+    click.echo(_client(database, where).bookmark(timestamp))
+
+
+@time_travel.command()
+@click.argument("database")
+@click.option("--timestamp", help="A time in the last 7 days, as 2026-01-31T12:00:00Z.")
+@click.option("--bookmark", help="A bookmark.")
+@server_options
+def restore(database: str, timestamp: str | None, bookmark: str | None, **where: Any) -> None:
+    """Bring a database back to an earlier state. Prints the bookmark with which this can be undone."""
+    if (timestamp is None) == (bookmark is None):
+        raise click.UsageError("Give either --timestamp or --bookmark.")
+    moment = {"bookmark": bookmark} if bookmark is not None else {"timestamp": timestamp or ""}
+    click.echo(_client(database, where).restore(moment)["previous_bookmark"])
 
 
 @d1.group()
@@ -55,7 +106,7 @@ def _project(function: Any) -> Any:
 @server_options
 def list_migrations(database: str, project: Path, **where: Any) -> None:
     """List the migrations that have not been applied."""
-    for file in _pending(_client(where), database, _settings(project, database)):
+    for file in _pending(_client(database, where), _settings(project, database)):
         click.echo(file.name)
 
 
@@ -68,13 +119,13 @@ def apply(database: str, project: Path, **where: Any) -> None:
 
     The first that fails ends it; those before it stay.
     """
-    client, settings = _client(where), _settings(project, database)
-    pending = _pending(client, database, settings)
+    client, settings = _client(database, where), _settings(project, database)
+    pending = _pending(client, settings)
     for file in pending:
         # The line end closes a comment in the file's last line, and the semicolon a statement there.
         record = f"INSERT INTO {_name(settings.table)} (name) VALUES ({_text(file.name)})"  # noqa: S608
         try:
-            client.query_d1(database, f"{file.read_text(encoding='utf-8')}\n;\n{record}")
+            client.query(f"{file.read_text(encoding='utf-8')}\n;\n{record}")
         except CommandError as error:
             raise CommandError(f"{file} could not be applied.", error.details or error.headline) from error
         click.echo(f"Applied {file.name}")
@@ -96,8 +147,8 @@ def create(database: str, message: str, project: Path) -> None:
     click.echo(path)
 
 
-def _client(where: dict[str, Any]) -> AdminClient:
-    return connect(server_settings(**where))
+def _client(database: str, where: dict[str, Any]) -> D1Client:
+    return D1Client(connect(server_settings(**where)), database)
 
 
 def _settings(project: Path, database: str) -> MigrationSettings:
@@ -107,13 +158,13 @@ def _settings(project: Path, database: str) -> MigrationSettings:
         raise CommandError("The migrations cannot be found.", str(error), exit_code=ExitCode.USAGE) from error
 
 
-def _pending(client: AdminClient, database: str, settings: MigrationSettings) -> list[Path]:
+def _pending(client: D1Client, settings: MigrationSettings) -> list[Path]:
     """Makes the table that records them if it is not there yet."""
     table = _name(settings.table)
     create_table = f"""CREATE TABLE IF NOT EXISTS {table} (
         id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT UNIQUE,
         applied_at TIMESTAMP DEFAULT CURRENT_TIMESTAMP NOT NULL)"""
-    rows = client.query_d1(database, f"{create_table}; SELECT name FROM {table} ORDER BY id")[-1]["results"]  # noqa: S608
+    rows = client.query(f"{create_table}; SELECT name FROM {table} ORDER BY id")[-1]["results"]  # noqa: S608
     applied = {row["name"] for row in rows}
     return [file for file in settings.files() if file.name not in applied]
 

@@ -26,7 +26,7 @@ def project(run_cli: RunCli, server: Control) -> Path:
     client = AdminClient(server.port, TOKEN)
     for name in ("shop", "other"):
         body = json.dumps({"name": name}).encode()
-        client._call("POST", "", under="d1/database", body=body, content_type="application/json")
+        client.call("POST", "", under="d1/database", body=body, content_type="application/json")
     Path("wrangler.jsonc").write_text(CONFIGURATION)
     return Path()
 
@@ -100,3 +100,44 @@ def test_a_database_that_the_configuration_does_not_have_is_a_mistake(project: P
 
     assert outcome.exit_code == 2
     assert "d1_databases has no database missing" in outcome.stderr
+
+
+def test_a_database_is_exported_and_imported(project: Path, run_cli: RunCli) -> None:
+    rows(run_cli, "shop", "CREATE TABLE t (a); INSERT INTO t VALUES ('x''y'), (x'00ff'); SELECT 1")
+
+    exported = run_cli("d1", "export", "shop", "--output", "shop.sql")
+    imported = run_cli("d1", "import", "other", "shop.sql")
+
+    assert (exported.exit_code, exported.stderr) == (0, "")
+    assert imported.stdout == "Ran 4 queries.\n"
+    assert rows(run_cli, "other", "SELECT a FROM t") == [{"a": "x'y"}, {"a": [0, 255]}]
+
+
+def test_an_import_that_fails_says_why(project: Path, run_cli: RunCli) -> None:
+    Path("bad.sql").write_text("CREATE TABLE t (a);\nINSERT INTO nope VALUES (1);")
+
+    outcome = run_cli("d1", "import", "shop", "bad.sql")
+
+    assert outcome.exit_code == 1
+    assert "no such table: nope" in outcome.stderr
+    assert rows(run_cli, "shop", "SELECT count(*) AS n FROM sqlite_master WHERE name = 't'") == [{"n": 0}]
+
+
+def test_a_database_travels_in_time_and_back(project: Path, run_cli: RunCli) -> None:
+    rows(run_cli, "shop", "CREATE TABLE t (a); SELECT 1")
+    early = run_cli("d1", "time-travel", "info", "shop").stdout.strip()
+    rows(run_cli, "shop", "DROP TABLE t; SELECT 1")
+
+    restored = run_cli("d1", "time-travel", "restore", "shop", "--bookmark", early)
+    there = rows(run_cli, "shop", "SELECT count(*) AS n FROM sqlite_master WHERE name = 't'")
+    run_cli("d1", "time-travel", "restore", "shop", "--bookmark", restored.stdout.strip())
+
+    assert there == [{"n": 1}]
+    assert rows(run_cli, "shop", "SELECT count(*) AS n FROM sqlite_master WHERE name = 't'") == [{"n": 0}]
+
+
+def test_a_restore_needs_one_moment(project: Path, run_cli: RunCli) -> None:
+    outcome = run_cli("d1", "time-travel", "restore", "shop")
+
+    assert outcome.exit_code == 2
+    assert "either --timestamp or --bookmark" in outcome.stderr
