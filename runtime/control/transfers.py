@@ -50,7 +50,7 @@ class Transfers:
         """A transfer with an empty directory of its own; `etag` is the MD5 (hex) that an upload will have."""
         await self.expire()
         mine = [each for each in self._transfers.values() if each.owner == owner]
-        for each in mine[: len(mine) - TRANSFERS_MAX + 1]:
+        for each in mine[: max(0, len(mine) - TRANSFERS_MAX + 1)]:
             await self._close(each)
         id = secrets.token_urlsafe(32)
         directory = self._directory / f"{hashlib.sha256(id.encode()).hexdigest()[:32]}.transfer"
