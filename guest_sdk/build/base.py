@@ -13,6 +13,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import importlib.util
+import json
 import os
 import shutil
 import subprocess
@@ -29,9 +30,12 @@ import wasmtime
 from wasmtime import component as wc
 
 from guest_sdk.build.errors import BuildError
-from guest_sdk.build.image import with_immortals
+from guest_sdk.build.image import immortal_places, with_immortals
 from guest_sdk.build.imports import imports_of, module_names, source_files
 from guest_sdk.build.snapshot import instrumented
+
+_FORMAT = 1
+"""Of what is kept with a base: changes whenever this package makes bases in another way."""
 
 WORLD = "worker"
 APPLICATION = "cloister_application"
@@ -111,6 +115,7 @@ bindings, componentize-py's own modules."""
 _KEPT = "/1"
 """The guest's folder for what is to be kept of the base's making; the worker's own code will be there."""
 
+_CODE = "code.json"
 _OBJECTS = "objects"
 """The file in it with the addresses of all objects."""
 
@@ -143,6 +148,11 @@ class Base:
         return self.directory / f"instrumented-{version('wasmtime')}.code"
 
     @property
+    def code(self) -> Path:
+        """The file with the places of CPython's code objects in the memory, as JSON: [[address, size] …]."""
+        return self.directory / _CODE
+
+    @property
     def sdk(self) -> Path:
         return self.directory / "sdk"
 
@@ -153,7 +163,7 @@ class Base:
 
 def base_key(wit_directory: Path) -> str:
     """Names everything that the base depends on, but not the base itself: see the module."""
-    state = hashlib.sha256(f"{version('componentize-py')} {STANDARD} {LIBRARIES}".encode())
+    state = hashlib.sha256(f"{_FORMAT} {version('componentize-py')} {STANDARD} {LIBRARIES}".encode())
     for folder in (*sdk_folders(), _GUEST):
         add_files(state, folder, source_files(folder))
     add_files(state, wit_directory, sorted(wit_directory.rglob("*.wit")))
@@ -227,9 +237,11 @@ def _make(base: Base, wit_directory: Path) -> None:
         component = made / "base.wasm"
         _componentize([sdk, kept, packages], wit_directory, stage, component)
         immortal, *numbers = map(int, (kept / _OBJECTS).read_text().split())
-        objects = zip(numbers[::2], numbers[1::2], strict=True)
-        made_of = with_immortals(component.read_bytes(), objects, immortal)
+        objects = list(zip(numbers[::3], numbers[1::3], numbers[2::3], strict=True))
+        made_of = with_immortals(component.read_bytes(), ((address, kind) for address, kind, _ in objects), immortal)
         component.write_bytes(made_of)
+        code = immortal_places(made_of, (placed for placed in objects if placed[2]))
+        (made / _CODE).write_text(json.dumps(code))
         (made / "sha256").write_text(hashlib.sha256(made_of).hexdigest())
         if base.directory.exists():
             shutil.rmtree(base.directory)

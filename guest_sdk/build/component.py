@@ -142,6 +142,7 @@ def _load(sources: _Sources, base: Base, stage: Path, output: Path) -> None:
     job = LoadJob(
         base=str(base.component),
         machine_code=str(base.machine_code),
+        code=str(base.code),
         folders={name: str(base.library(name)) for name in LIBRARIES} | {"0": str(base.sdk)},
         writable={name: str(folder) for name, folder in folders.items()},
         wanted=_wanted(sources),

@@ -60,6 +60,17 @@ def with_immortals(component: bytes, objects: Iterable[tuple[int, int]], immorta
     return with_memory(component, image)
 
 
+def immortal_places(component: bytes, objects: Iterable[tuple[int, int, int]]) -> list[tuple[int, int]]:
+    """(address, size) of those `objects`, (address, address of the type, size) each, that are immortal."""
+    image = read_memory(component)
+    places = []
+    for address, kind, size in objects:
+        references, its_kind = struct.unpack_from("<II", image, address)
+        if its_kind == kind and references >= IMMORTAL_MIN:
+            places.append((address, size))
+    return sorted(places)
+
+
 def read_memory(component: bytes) -> bytearray:
     """What the component's memory holds when it begins. Raises `BuildError` if it is laid out in an unknown way."""
     image = bytearray()

@@ -39,7 +39,8 @@ def main(argument: str) -> None:
     before = _memory(store, instance)
     _function(store, instance, "call", HANDLER)(store, "", job.wanted, [])
     _function(store, instance, snapshot.FINISH)(store)
-    after = _memory(store, instance)
+    code = msgspec.json.decode(Path(job.code).read_bytes(), type=list[tuple[int, int]])
+    after = snapshot.with_code_of(before, _memory(store, instance), code)
     changes = snapshot.find_changes(before, after)
     if sum(len(change.content) for change in changes) <= CHANGED_BYTES_MAX:
         made = snapshot.with_changes(base, changes, (len(after) - len(before)) // PAGE_BYTES)

@@ -14,6 +14,8 @@ class LoadJob(msgspec.Struct, frozen=True):
     base: str
     machine_code: str
     """Of the instrumented base."""
+    code: str
+    """The base's `code` file."""
     folders: dict[str, str]
     """Host folders by the guest's name."""
     writable: dict[str, str]

@@ -103,6 +103,19 @@ def find_changes(before: bytes, after: bytes) -> list[Change]:
     return found
 
 
+def with_code_of(before: bytes, after: bytes, code: list[tuple[int, int]]) -> bytes:
+    """The memory `after` with the code objects, (address, size) each, as they were `before`.
+
+    CPython adapts code to what runs, and counts while it does, in hundreds of places that are all over the memory. What
+    loading a worker does to the base's code is of no use later; and each state is as good as another, since adapted
+    code checks that its assumptions hold. The objects must be immortal: what is freed may have become something else.
+    """
+    restored = bytearray(after)
+    for address, size in code:
+        restored[address : address + size] = before[address : address + size]
+    return bytes(restored)
+
+
 def _differences(before: bytes, after: bytes) -> Iterator[tuple[int, int]]:
     """(position, size) of words that differ, in order."""
     block, word = 4096, 8

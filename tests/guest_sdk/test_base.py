@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import struct
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
@@ -135,6 +136,21 @@ def test_nothing_changed_is_no_change() -> None:
     assert find_changes(bytes(PAGE_BYTES), bytes(2 * PAGE_BYTES)) == []
     assert find_changes(bytes(PAGE_BYTES), b"\1" * SCRATCH_BYTES + bytes(PAGE_BYTES - SCRATCH_BYTES)) == []
     assert find_changes(bytes(16), bytes(8) + b"12345678") == [Change(8, b"12345678")]
+
+
+def test_code_goes_back_to_what_it_was_and_nothing_else() -> None:
+    assert snapshot.with_code_of(b"abcdefgh", b"ABCDEFGHIJ", [(1, 2), (5, 1)]) == b"AbcDEfGHIJ"
+
+
+def test_a_place_counts_as_code_only_while_its_object_is_there() -> None:
+    component = raw_component("raw_worker").read_bytes()
+    content = image.read_memory(component)
+    for address, references, kind in ((64, 0x5000_0000, 7), (96, 1, 7), (128, 0x5000_0000, 8)):
+        content[address : address + 8] = struct.pack("<II", references, kind)
+
+    found = image.immortal_places(image.with_memory(component, content), [(64, 7, 20), (96, 7, 20), (128, 7, 20)])
+
+    assert found == [(64, 20)]
 
 
 def test_a_components_memory_is_read_and_written_back() -> None:

@@ -79,13 +79,13 @@ def make_base() -> None:
         target = f"{parameters.KEPT}/{folder}"
         shutil.copytree(f"/{folder}", target, ignore=shutil.ignore_patterns("__pycache__"))
     cloister_memory.settle()
+    cloister_memory.settle_loading(parameters.KEPT)
     cloister_memory.freeze()
     with open(f"{parameters.KEPT}/{parameters.OBJECTS}", "w") as file:
         cloister_memory.list_objects(file)
     cloister_memory.freeze()
     cloister_memory.fill_holes()
-    gc.collect()
-    gc.freeze()
+    gc.freeze()  # without a collection, which would make new holes
 
 
 make_base()

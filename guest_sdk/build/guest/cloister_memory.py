@@ -1,13 +1,19 @@
 """Keeps down how much of the base's memory a worker changes: what it does not change, it shares with all others.
 
-Everything here relies on how CPython 3.14 manages memory; if that changes, workers share less, and work all the same.
+Everything here relies on how CPython 3.14 manages memory, and on malloc behind it (this CPython has no pools of its
+own). If that changes, workers share less, and work all the same.
 """
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import importlib
+import json
+import linecache
+import sys
 from collections.abc import Callable
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any, TextIO
 
 from wit_world.imports.types import Payload_Empty, Payload_Text
@@ -17,8 +23,10 @@ from workers import Response, WorkerEntrypoint, runtime
 SETTLING_CALLS = 200
 """CPython adapts its code to what it is used for within some dozens of calls."""
 
+SETTLING_LOADS = 60
+
 SMALL_BYTES_MAX = 512
-"""Objects up to this size come from CPython's own pools, one for every 8 bytes of size; larger ones from malloc."""
+"""malloc has a list of free blocks for every 8 bytes of size up to here, and coarser ones above."""
 BYTES_OVERHEAD = 17
 """Of a bytes object, on a machine of 32 bits."""
 LARGE_SIZES = [2**n for n in range(18, 9, -1)] + [3 * 2**n for n in range(10, 7, -1)] + [640, 528]
@@ -49,6 +57,23 @@ def settle() -> None:
     runtime._filled = False
 
 
+def settle_loading(folder: str) -> None:
+    """The same for what the build does when it loads a worker: imports modules from a folder, and fails to."""
+    for number in range(SETTLING_LOADS):
+        name = f"cloister_settling_{number}"
+        with open(f"{folder}/{name}.py", "w") as file:
+            file.write("import json\nfrom workers import Response, WorkerEntrypoint\n\n\n")
+            file.write("class Default(WorkerEntrypoint):\n    async def fetch(self, request):\n")
+            file.write("        return Response('settled')\n")
+        json.loads(json.dumps({"main": name, "required": [name], "optional": ["nothing"]}))
+        sys.path_importer_cache.clear()
+        runtime.Worker(importlib.import_module(name))
+        with contextlib.suppress(ImportError):
+            importlib.import_module("workers.nothing")
+        del sys.modules[name]
+        linecache.clearcache()
+
+
 def freeze() -> None:
     """Takes all objects that are there out of the garbage collector's sight: looking at them would change them."""
     gc.collect()
@@ -75,7 +100,7 @@ def _fill(top: int, make: Callable[..., object], *arguments: object) -> None:
 
 
 def list_objects(file: TextIO) -> None:
-    """Writes the address of None, and for each object that can be reached its own and its type's."""
+    """Writes the address of None, and for each object that can be reached its own, its type's and the size of code."""
     gc.unfreeze()
     found = gc.get_objects()
     seen: set[int] = set()
@@ -86,5 +111,5 @@ def list_objects(file: TextIO) -> None:
             if id(item) not in seen:
                 seen.add(id(item))
                 fresh.append(item)
-                file.write(f" {id(item)} {id(type(item))}")
+                file.write(f" {id(item)} {id(type(item))} {sys.getsizeof(item) if type(item) is CodeType else 0}")
         found = gc.get_referents(*fresh)
