@@ -220,14 +220,15 @@ async def _start(
     stack.push_async_callback(registry.close)
     with suppress(NamespaceExists):
         await registry.create_namespace(settings.namespace)
-    artifacts = ArtifactStore(settings.artifacts_directory, UploadLimits(upload_bytes_max=settings.upload_bytes_max))
+    upload_limits = UploadLimits(upload_bytes_max=settings.upload_bytes_max, code_cache_bytes=settings.code_cache_bytes)
+    artifacts = ArtifactStore(settings.artifacts_directory, upload_limits)
     stack.push_async_callback(artifacts.close)
     sql = SqlService(settings.resources_directory)
     stack.push_async_callback(sql.close)
     resources = Resources(settings.resources_directory, sql)
     stack.push_async_callback(resources.close)
     await resources.sweep()
-    engine = Engine(interfaces.ALL, flush, running)
+    engine = Engine(interfaces.ALL, flush, running, settings.idle_memory_bytes)
     stack.push_async_callback(engine.close)
     namespace = DispatchNamespace(
         settings.namespace,

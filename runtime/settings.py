@@ -75,6 +75,10 @@ class ServerSettings:
     can, or not at all; `require` does not start where it cannot."""
     confinement_paths: tuple[Path, ...] = ()
     """Further files and folders that a confined server, and so dispatch code, may read and write."""
+    idle_memory_bytes: int = 512 * MIB
+    """A server process's own memory above which idle instances go, of all tenants the least recently used first."""
+    code_cache_bytes: int = 2048 * MIB
+    """Machine code kept on disk ready to be mapped; the least recently used goes first."""
     upload_bytes_max: int = 64 * MIB
     """The largest component that may be uploaded."""
     request_body_bytes_max: int = 100 * MIB
@@ -116,6 +120,8 @@ class ServerSettings:
             _check(0 <= getattr(self, name) <= 65_535, name, "a port is a number from 0 to 65535")
         _check(self.port == 0 or self.port != self.admin_port, "admin_port", "it must differ from the port of tenants")
         _check(bool(NAME_PATTERN.fullmatch(self.namespace)), "namespace", NAME_RULE)
+        _check(self.idle_memory_bytes >= 0, "idle_memory_bytes", "a number of bytes")
+        _check(self.code_cache_bytes >= 0, "code_cache_bytes", "a number of bytes")
         _check(1024 <= self.upload_bytes_max <= 1024 * MIB, "upload_bytes_max", "1 KiB to 1 GiB, in bytes")
         _check(self.request_body_bytes_max >= 0, "request_body_bytes_max", "a number of bytes")
         _check(10 <= self.connections_max <= 1_000_000, "connections_max", "10 to 1000000")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -45,8 +46,13 @@ WATCH_INTERVAL_S = 0.05
 IDLE_S = 60.0
 """How long an instance is kept without a request."""
 
-IDLE_INSTANCES_MAX = 256
-"""How many idle instances all tenants together may keep; the least recently used goes first."""
+IDLE_MEMORY_BYTES = 512 * 1024 * 1024
+"""The process's own memory above which idle instances of all tenants go, least recently used first."""
+
+DISCARDED_AT_ONCE_MAX = 8
+"""How many instances go at one look of the watchdog: each takes a part of a millisecond."""
+
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 @dataclass(frozen=True)
@@ -107,9 +113,10 @@ class Engine:
         interfaces: Sequence[Interface],
         flush: Callable[[GuestContext], None] = lambda _context: None,
         running: RunningTable | None = None,
+        idle_memory_bytes: int = IDLE_MEMORY_BYTES,
     ) -> None:
         """`interfaces`: all that a component may import. `flush` is called at the end of every call. `running` is told
-        whose guest runs."""
+        whose guest runs. Idle instances are kept while the process's own memory is below `idle_memory_bytes`."""
         self.loop = asyncio.get_running_loop()
         self.native = NativeEngine(configuration())
         self.flush = flush
@@ -125,6 +132,7 @@ class Engine:
         """Calls in flight and when each must be over."""
         self.idle: OrderedDict[Instance, tuple[WorkerPool, float]] = OrderedDict()
         """Instances without a call, least recently used first, and since when."""
+        self.idle_memory_bytes = idle_memory_bytes
         self._cpu_mark_ns = thread_time_ns()
         self._imports = host_imports(interfaces, self.instances)
         # Kept as long as somebody has a component that needs them.
@@ -174,11 +182,8 @@ class Engine:
         logger.error("a host function failed", exc_info=error)
 
     def keep_idle(self, instance: Instance, pool: WorkerPool) -> None:
-        """Notes that an instance has nothing to do; makes room if too many have."""
+        """Notes that an instance has nothing to do."""
         self.idle[instance] = (pool, self.now)
-        if len(self.idle) > IDLE_INSTANCES_MAX:
-            oldest, (owner, _) = next(iter(self.idle.items()))
-            owner.discard_idle(oldest)
 
     async def close(self) -> None:
         """Stops the engine. Pools must have been closed."""
@@ -194,9 +199,23 @@ class Engine:
         for invocation, deadline in list(self.invocations.items()):
             if deadline <= now:
                 invocation.abort(WallTimeExceeded(invocation.limits.wall_ms))
+        self._discard_idle(now)
+        self._watch = self.loop.call_later(WATCH_INTERVAL_S, self._watchdog)
+
+    def _discard_idle(self, now: float) -> None:
+        """Frees instances that have been idle for long and, if memory is short, those that have been so for longest."""
+        discarded = 0
         while self.idle:
             instance, (pool, since) = next(iter(self.idle.items()))
             if since + IDLE_S > now:
-                break
+                if discarded >= DISCARDED_AT_ONCE_MAX or own_memory_bytes() <= self.idle_memory_bytes:
+                    break
+                discarded += 1
             pool.discard_idle(instance)
-        self._watch = self.loop.call_later(WATCH_INTERVAL_S, self._watchdog)
+
+
+def own_memory_bytes() -> int:
+    """What this process has in memory and no file backs: what instances have written, and the heap."""
+    with open("/proc/self/statm", "rb") as file:
+        _, resident, of_files, *_ = file.read().split()
+    return (int(resident) - int(of_files)) * _PAGE_BYTES

@@ -325,3 +325,17 @@ def test_one_tenants_error_never_surfaces_in_another_tenants_call(in_workshop):
         assert len(by_url["/pipes_without_end"]) == 1
 
     in_workshop(body)
+
+
+def test_idle_instances_go_when_memory_is_short(in_workshop):
+    async def body(workshop):
+        workshop.engine.idle_memory_bytes = 0
+        pool = workshop.pool()
+        await fetch(pool, "/hello")
+
+        while pool.instances:
+            await asyncio.sleep(0.01)
+
+        assert (await fetch(pool, "/hello")).cold
+
+    in_workshop(body)
