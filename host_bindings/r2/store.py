@@ -50,6 +50,9 @@ _SWEEP_LEFTOVERS = 100
 _SWEEP_SECONDS = 10.0
 """How long after a failed commit to look whether its file is of use."""
 
+_SWEEP_AGAIN_SECONDS = 3600.0
+"""How often a bucket in use is searched for uploads that have ended, and whatever else is left."""
+
 _OPEN_TRIES = 5
 
 SMALL_BYTES = 64 * 1024
@@ -103,7 +106,7 @@ class Bucket:
         self._shared: threads.StorageThreads | None = None
         self._background: set[asyncio.Future[None]] = set()
         self._removed: list[str] = []
-        self._sweep_at: float | None = 0.0
+        self._sweep_at = 0.0
         self._closed = False
 
     # Reading
@@ -366,7 +369,7 @@ class Bucket:
     def _settle(self, incoming: IncomingFile, writing: asyncio.Future[Stored]) -> None:
         if writing.cancelled() or isinstance(writing.exception(), StorageFailure):
             self._finish(incoming.abandon)
-            self._sweep_at = time.monotonic() + _SWEEP_SECONDS
+            self._sweep_at = self._clock() + _SWEEP_SECONDS
         elif writing.exception() is not None or not writing.result().stored:
             self._finish(incoming.discard)
         else:
@@ -405,7 +408,7 @@ class Bucket:
             finally:
                 await self._run(partial(_close, leftovers))
         now_ms = self._now_ms()
-        if await self._database.read(lambda connection: uploads.any_expired(connection, now_ms)):
+        while await self._database.read(lambda connection: uploads.any_expired(connection, now_ms)):
             await self._database.write(lambda connection: uploads.expire(connection, now_ms, _SWEEP_FILES))
         while names := await self._database.read(lambda connection: metadata.garbage(connection, _SWEEP_FILES)):
             await self._run(partial(self._files.remove, names))
@@ -418,8 +421,9 @@ class Bucket:
             raise closed()
         if self._shared is None:
             self._shared = threads.acquire()
-        if self._sweep_at is not None and time.monotonic() >= self._sweep_at:
-            self._sweep_at = None
+        now = self._clock()
+        if now >= self._sweep_at:
+            self._sweep_at = now + _SWEEP_AGAIN_SECONDS
             self._keep(asyncio.ensure_future(self._sweep()))
 
     def _start_with(self, value: Payload) -> None:

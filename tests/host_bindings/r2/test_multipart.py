@@ -133,3 +133,19 @@ def test_an_upload_ends_after_seven_days(tmp_path: Path) -> None:
     clock.now += 7 * 24 * 3600 + 1
     using(tmp_path, too_late, clock)
     assert object_files(tmp_path) == []
+
+
+def test_a_bucket_in_use_drops_the_parts_of_uploads_that_have_ended(tmp_path: Path) -> None:
+    clock = Clock(1_700_000_000)
+
+    async def work(bucket: Bucket) -> None:
+        for _ in range(3):
+            upload = await bucket.create_upload("key")
+            await bucket.upload_part("key", upload, 1, b"content")
+        assert len(object_files(tmp_path)) >= 3
+        clock.now += 7 * 24 * 3600 + 1
+        await bucket.head("key")
+
+    using(tmp_path, work, clock)
+
+    assert object_files(tmp_path) == []

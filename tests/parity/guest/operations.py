@@ -41,7 +41,10 @@ async def perform(operation, target, values):
         if name.startswith("."):
             value = getattr(value, snake(name[1:]))
             continue
-        value = getattr(value, snake(name))(*[decode(argument, values) for argument in given])
+        method = getattr(value, snake(name))
+        if method is None:
+            raise TypeError(f"no method {name}")
+        value = method(*[decode(argument, values) for argument in given])
         if inspect.isawaitable(value):
             value = await value
     return value

@@ -29,6 +29,7 @@ async function perform({ on, calls }, target, values) {
   for (const [name, ...given] of calls) {
     if (value === null || value === undefined) return null;
     if (name.startsWith(".")) value = value[name.slice(1)];
+    else if (typeof value[name] !== "function") throw new TypeError(`no method ${name}`);
     else value = await value[name](...given.map((argument) => decode(argument, values)));
   }
   return value;
