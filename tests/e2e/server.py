@@ -21,6 +21,8 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 START_S = 60
 STOP_S = 30
+ANSWER_S = 300
+"""An upload of a large component to a busy machine takes its time."""
 TOKEN = secrets.token_urlsafe(32)
 SCRIPTS = "/client/v4/accounts/local/workers/dispatch/namespaces/production/scripts"
 
@@ -193,7 +195,7 @@ def _json(value: object) -> str:
 
 
 def _request(port: int, method: str, path: str, headers: Mapping[str, str], body: bytes | str | None) -> Reply:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=ANSWER_S)
     try:
         data = body.encode() if isinstance(body, str) else body
         connection.request(method, path, body=data, headers=dict(headers))
