@@ -257,12 +257,12 @@ BINDABLE = st.one_of(
 )
 SEVERAL = st.sampled_from(
     [
-        "SELECT 1; SELECT 2",
         "INSERT INTO t0 (a) VALUES ('multi'); SELECT count(*) FROM t0",
         "DELETE FROM t0; SELECT nope",
+        "SELECT nope; SELECT 2",
     ]
 )
-"""Not for batches and scripts, where Miniflare stumbles: a prepared statement "can only be executed once at a time"."""
+"""None of them has a row before the last statement: there Miniflare stumbles when such a text comes again."""
 STATEMENTS = st.one_of(
     *[BINDABLE] * 8,
     SEVERAL.map(lambda sql: (sql, [])),
