@@ -26,6 +26,7 @@ _log = logging.getLogger(__name__)
 
 _WAL_HEADER_BYTES = 32
 _FRAME_HEADER_BYTES = 24
+_WAITING_CHECKPOINTS = 16
 
 
 class Database(Protocol):
@@ -125,7 +126,12 @@ class Checkpointer:
     def _checkpoint_locked(self, second: apsw.Connection, *, seal: bool) -> Seal | None:
         frames = max(0, second.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)[0])
         salts, written_ns = self._read_log_header()
-        newest = self._keep(salts, frames)
+        try:
+            newest = self._keep(salts, frames)
+        except OSError as error:
+            if not self._gives_up(error, frames):
+                return None
+            newest = None
         if newest is not None and newest.salts == salts and newest.frames == frames:
             self._sealed_log_ns = written_ns
             return newest
@@ -144,29 +150,23 @@ class Checkpointer:
         try:
             self.history.seal(seal)
         except OSError as error:
-            self._give_up(error)
+            _log.warning("A state of a database could not be sealed: %s", error)
             return None
         return seal
 
     def _keep(self, salts: tuple[int, int], frames: int) -> Seal | None:
         """Keeps the pages that the log's first `frames` frames are going to replace. The newest seal, None if the
-        history begins anew."""
-        try:
-            newest = self.history.newest
-            if newest is None:
-                newest = self._begin_history()
-            if newest is None:
-                return None
-            if self.history.full:
-                raise OSError("it takes too much room")
-            numbers = self._pages_in_log(newest.frames if newest.salts == salts else 0, frames)
-            numbers.update(range(self._database.page_count() + 1, newest.pages + 1))  # a restore has cut them off
-            wanted = sorted(n for n in numbers - self.history.kept if n <= newest.pages)
-            if wanted:
-                self.history.keep(wanted, self._read_page)
-        except OSError as error:
-            self._give_up(error)
+        history begins anew. Raises `OSError`."""
+        if self.history.full:
+            self.history.drop()
+        newest = self.history.newest or self._begin_history()
+        if newest is None:
             return None
+        numbers = self._pages_in_log(newest.frames if newest.salts == salts else 0, frames)
+        numbers.update(range(self._database.page_count() + 1, newest.pages + 1))  # a restore has cut them off
+        wanted = sorted(n for n in numbers - self.history.kept if n <= newest.pages)
+        if wanted:
+            self.history.keep(wanted, self._read_page)
         return newest
 
     def _begin_history(self) -> Seal | None:
@@ -178,11 +178,16 @@ class Checkpointer:
         self.history.seal(seal)
         return seal
 
-    def _give_up(self, error: OSError) -> None:
-        """Without room for its history a database goes on without it."""
+    def _gives_up(self, error: OSError, frames: int) -> bool:
+        """A failure may pass: the log waits for the next try. When it has become too long, the database goes on without
+        its history."""
+        if frames < _WAITING_CHECKPOINTS * self._limits.checkpoint_pages:
+            _log.warning("The history of a database could not be written: %s", error)
+            return False
         _log.warning("The history of a database begins anew: %s", error)
         with contextlib.suppress(OSError):
             self.history.drop()
+        return True
 
     def _read_log_header(self) -> tuple[tuple[int, int], int]:
         """The log's salts and the time of the last write, in nanoseconds."""

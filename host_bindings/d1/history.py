@@ -115,9 +115,18 @@ class History:
         if files and files[-1].name > path.name:  # the clock went back
             path = files[-1]
         with path.open("ab") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
+            before = file.tell()
+            try:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            except OSError:
+                # What may not have come to the disk must not be taken for kept.
+                self._tail = self._seen = None
+                with contextlib.suppress(OSError):
+                    file.flush()
+                os.truncate(path, before)
+                raise
             self._seen = (path.name, file.tell())
         if not files or files[-1] != path:
             _fsync_directory(self.directory)

@@ -159,6 +159,18 @@ async def _rows(parts: Parts) -> object:
     return await parts.query(("SELECT n, text FROM t ORDER BY n", []))
 
 
+async def _leave(parts: Parts) -> None:
+    """Notes the bookmark of a state, and changes it."""
+    await _table(parts)
+    bookmark = await parts.d1.bookmark()
+    (parts.directory / "bookmark").write_text(bookmark)
+    await parts.query(("UPDATE t SET text = 'later'", []))
+
+
+async def _return(parts: Parts) -> None:
+    await parts.d1.restore(bookmark=(parts.directory / "bookmark").read_text())
+
+
 async def _tables(parts: Parts) -> object:
     return await parts.query(("SELECT name FROM sqlite_master WHERE name = 't'", []))
 
@@ -258,6 +270,7 @@ SCENARIOS: dict[str, Scenario] = {
         [[1, "before"]],
         [[1, "after"], [2, "x" * LARGE]],
     ),
+    "d1 restore": Scenario(_leave, _return, _rows, [[1, "later"]], [[1, "before"]]),
     "deploy, the first": Scenario(nothing, lambda p: _deploy(p, "after"), _deployed, None, "after"),
     "deploy, the next": Scenario(
         lambda p: _deploy(p, "before"), lambda p: _deploy(p, "after"), _deployed, "before", "after"
