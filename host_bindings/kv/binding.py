@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 import re
@@ -111,6 +112,9 @@ async def put(context: GuestContext, binding: str, key: str, value: Payload, opt
         _check_key("PUT", key)
         expiration = _expiration(time, ttl, namespace)
         metadata = _metadata(given)
+        if isinstance(value, Body):
+            # To read it may ask for the current task. After a wait there is one: see `HostFunction.prompt`.
+            await asyncio.sleep(0)
         content = await _content(value)
     finally:
         # The guest has given the body away; nobody else will close it.
@@ -325,7 +329,9 @@ INTERFACE = Interface(
             "get", (String, String, String), ResultOf(OptionOf(ENTRY), FAILURE), get, may_wait=True, prompt=True
         ),
         HostFunction("get-many", (String, ListOf(String), String), ResultOf(String, FAILURE), get_many, may_wait=True),
-        HostFunction("put", (String, String, PAYLOAD, String), ResultOf(None, FAILURE), put, may_wait=True),
+        HostFunction(
+            "put", (String, String, PAYLOAD, String), ResultOf(None, FAILURE), put, may_wait=True, prompt=True
+        ),
         HostFunction("delete", (String, String), ResultOf(None, FAILURE), delete, may_wait=True, prompt=True),
         HostFunction("list", (String, String), ResultOf(String, FAILURE), list_keys, may_wait=True, prompt=True),
     ),
