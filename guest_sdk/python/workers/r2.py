@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from email.utils import format_datetime
+from functools import cached_property
 from typing import Any
 
 from workers import host
@@ -29,18 +31,36 @@ class R2Checksums(JsDict):
 class R2Object:
     """An object's metadata. Fields in Cloudflare's spelling and in Python's: `httpEtag`, `http_etag`."""
 
-    def __init__(self, info: JsDict) -> None:
+    def __init__(self, info: dict[str, Any]) -> None:
+        """`info` as the contract has it. What is in it becomes Python's values when someone looks."""
         self._info = info
-        self.uploaded = date(info["uploaded"])
-        self.checksums = R2Checksums((name, bytes.fromhex(value)) for name, value in info["checksums"].items())
-        expiry = info["httpMetadata"].get("cacheExpiry")
+
+    @cached_property
+    def uploaded(self) -> datetime:
+        return date(self._info["uploaded"])
+
+    @cached_property
+    def checksums(self) -> R2Checksums:
+        return R2Checksums((name, bytes.fromhex(value)) for name, value in self._info["checksums"].items())
+
+    @cached_property
+    def httpMetadata(self) -> JsDict:
+        metadata = JsDict(self._info["httpMetadata"])
+        expiry = metadata.get("cacheExpiry")
         if expiry is not None:
-            info["httpMetadata"]["cacheExpiry"] = date(expiry)
+            metadata["cacheExpiry"] = date(expiry)
+        return metadata
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        return getattr(self._info, name)
+        info = self._info
+        found = info.get(name)
+        if found is None and "_" in name and (spelt := camel(name)) != name:
+            return getattr(self, spelt)
+        if type(found) is dict:
+            found = info[name] = JsDict(found)
+        return found
 
     def __getitem__(self, name: str) -> Any:
         return getattr(self, name)
@@ -49,10 +69,10 @@ class R2Object:
         """Sets the headers that the object's httpMetadata has."""
         names = ("contentType", "contentLanguage", "contentDisposition", "contentEncoding", "cacheControl")
         for name in names:
-            value = self._info["httpMetadata"].get(name)
+            value = self.httpMetadata.get(name)
             if value is not None:
                 headers.set("".join(f"-{c.lower()}" if c.isupper() else c for c in name), value)
-        expiry = self._info["httpMetadata"].get("cacheExpiry")
+        expiry = self.httpMetadata.get("cacheExpiry")
         if expiry is not None:
             headers.set("expires", format_datetime(expiry, usegmt=True))
 
@@ -65,7 +85,7 @@ class R2Object:
 class R2ObjectBody(BodyMixin, R2Object):
     """An object with its bytes, which are read once."""
 
-    def __init__(self, info: JsDict, raw: Raw) -> None:
+    def __init__(self, info: dict[str, Any], raw: Raw) -> None:
         super().__init__(info)
         self._raw = raw
 
@@ -78,7 +98,7 @@ class R2ObjectBody(BodyMixin, R2Object):
             ) from None
 
     def _content_type(self) -> str:
-        return str(self._info["httpMetadata"].get("contentType") or "")
+        return str(self.httpMetadata.get("contentType") or "")
 
     async def json(self, **_: Any) -> Any:
         return parse_json(await self.text())
@@ -99,7 +119,7 @@ class R2Bucket:
             info = host.r2.head(self._name, key_text(key))
         except Err as error:
             host.fail(error)
-        return None if info is None else R2Object(load(info))
+        return None if info is None else R2Object(json.loads(info))
 
     async def get(self, key: Any, options: Any = None, **more: Any) -> Any:
         """The object with its body; without one if a condition of `onlyIf` did not hold; None if there is none."""
@@ -110,7 +130,7 @@ class R2Bucket:
             host.fail(error)
         if found is None:
             return None
-        info = load(found.info)
+        info = json.loads(found.info)
         return R2Object(info) if found.body is None else R2ObjectBody(info, host.HostStream(found.body))
 
     async def put(self, key: Any, value: Any = None, options: Any = None, **more: Any) -> R2Object | None:
@@ -121,7 +141,7 @@ class R2Bucket:
             info = host.r2.put(self._name, key_text(key), payload, text)
         except Err as error:
             host.fail(error)
-        return None if info is None else R2Object(load(info))
+        return None if info is None else R2Object(json.loads(info))
 
     async def delete(self, keys: Any) -> None:
         """Deletes one object or a list of them."""
@@ -135,7 +155,7 @@ class R2Bucket:
         """{objects, truncated, cursor?, delimitedPrefixes}."""
         text = options_text(options, more, not_of_type("list", "R2Bucket", 1, "ListOptions"))
         try:
-            page = R2Objects(load(host.r2.list(self._name, text)))
+            page = R2Objects(json.loads(host.r2.list(self._name, text)))
         except Err as error:
             host.fail(error)
         page["objects"] = [R2Object(info) for info in page["objects"]]
@@ -193,7 +213,7 @@ class R2MultipartUpload:
             info = host.r2.complete_multipart_upload(self._name, self.key, self.upload_id, listed)
         except Err as error:
             host.fail(error)
-        return R2Object(load(info))
+        return R2Object(json.loads(info))
 
     async def abort(self) -> None:
         try:
