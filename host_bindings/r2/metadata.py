@@ -1,6 +1,8 @@
 """A bucket's metadata: the statements, each function for one operation on an open connection. Everything here blocks.
 
-Files whose object or part has gone are named in `garbage`, in the same transaction, until they have been removed.
+Files whose object or part has gone are named in `garbage`, in the same transaction, until they have been removed. Small
+files are not on disk by themselves but in the table `small_files`: an object of that size costs one fsync, shared with
+others that wait, where a file costs two more.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from host_bindings.storage.connection import rows
 from host_bindings.storage.keys import after_key, after_prefix
 
 FILE_NAME = "r2.sqlite"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 _SCHEMA = """
     CREATE TABLE objects (
@@ -95,6 +97,8 @@ _USAGE = f"""
     END;
 """  # noqa: S608
 
+_SMALL_FILES = "CREATE TABLE small_files (id INTEGER PRIMARY KEY, file TEXT NOT NULL UNIQUE, content BLOB NOT NULL)"
+
 _COLUMNS = "key, version, size, etag, uploaded_ms, checksums, storage_class, file"
 _FIND = f"SELECT {_COLUMNS}, http_metadata, custom_metadata FROM objects WHERE key = ?"  # noqa: S608
 _REPLACE = "INSERT OR REPLACE INTO objects VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -117,9 +121,12 @@ class Found(NamedTuple):
 
 
 def prepare(connection: apsw.Connection) -> None:
-    if connection.pragma("user_version") == 0:
+    version = connection.pragma("user_version")
+    if version < 1:
         connection.execute(_SCHEMA)
-    connection.execute(_USAGE)
+    if version < 2:
+        connection.execute(_USAGE)
+    connection.execute(_SMALL_FILES)
 
 
 def used_bytes(connection: apsw.Connection) -> int:
@@ -143,7 +150,7 @@ def put(connection: apsw.Connection, new: StoredObject, conditions: Conditions |
 
 
 def delete(connection: apsw.Connection, keys: Collection[str]) -> list[str]:
-    """Deletes the objects that there are of these, and returns their files."""
+    """Deletes the objects that there are of these, and returns their files on disk."""
     files: list[str] = []
     for key in keys:
         found = rows(connection, "DELETE FROM objects WHERE key = ? RETURNING file", (key.encode(),))
@@ -151,10 +158,25 @@ def delete(connection: apsw.Connection, keys: Collection[str]) -> list[str]:
     return discard(connection, files)
 
 
+def put_small_file(connection: apsw.Connection, file: str, content: bytes) -> None:
+    connection.execute("INSERT INTO small_files (file, content) VALUES (?, ?)", (file, content))
+
+
+def small_file(connection: apsw.Connection, file: str) -> bytes | None:
+    """The file's content, None if it is a file on disk."""
+    found = rows(connection, "SELECT content FROM small_files WHERE file = ?", (file,))
+    return found[0][0] if found else None
+
+
 def discard(connection: apsw.Connection, files: list[str]) -> list[str]:
+    """Forgets files; returns those that are to be removed from disk."""
+    on_disk = []
     for file in files:
-        connection.execute(_DISCARD, (file,))
-    return files
+        connection.execute("DELETE FROM small_files WHERE file = ?", (file,))
+        if not connection.changes():
+            connection.execute(_DISCARD, (file,))
+            on_disk.append(file)
+    return on_disk
 
 
 def garbage(connection: apsw.Connection, limit: int) -> list[str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import secrets
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Protocol, TypeVar
@@ -21,6 +23,19 @@ class Run(Protocol):
     def __call__(self, operation: Callable[[], T]) -> asyncio.Future[T]: ...
 
 
+class SmallFile:
+    """Content that is small enough to be kept with the metadata: a file without a place on disk."""
+
+    def __init__(self, content: bytes, hashes: Sequence[str]) -> None:
+        self.name = secrets.token_hex(16)
+        self.content = content
+        self.size = len(content)
+        self._hashes = {each: hashlib.new(each, content, usedforsecurity=False) for each in hashes}
+
+    def digest(self, name: str) -> str:
+        return self._hashes[name].hexdigest()
+
+
 class Receiver:
     """Receives payloads for one bucket. `finish` runs what nobody waits for."""
 
@@ -29,8 +44,10 @@ class Receiver:
         self._run = run
         self._finish = finish
 
-    async def receive(self, value: Payload, hashes: Sequence[str], size_max: int | None) -> IncomingFile:
-        """The content in a published file, which the caller ends. Closes a stream.
+    async def receive(
+        self, value: Payload, hashes: Sequence[str], size_max: int | None, small_bytes_max: int = -1
+    ) -> IncomingFile | SmallFile:
+        """The content in a published file, which the caller ends, or as it is up to `small_bytes_max`. Closes a stream.
 
         Raises `R2Error` above `size_max` bytes, `Failure` if a stream is shorter or longer than it said, and what
         reading it raises.
@@ -38,10 +55,10 @@ class Receiver:
         try:
             if isinstance(value, Body):
                 _check_size(value.length, size_max)
-                return await self._receive_stream(value, hashes, size_max)
+                return await self._receive_stream(value, hashes, size_max, small_bytes_max)
             content = value.encode() if isinstance(value, str) else value or b""
             _check_size(len(content), size_max)
-            return await self._own(self._run(partial(self._write_whole, content, hashes)))
+            return await self._whole(content, hashes, small_bytes_max)
         finally:
             if isinstance(value, Body):
                 value.close()
@@ -50,13 +67,20 @@ class Receiver:
         """A new file, which the caller ends."""
         return await self._own(self._run(partial(self._files.create, hashes)))
 
-    async def _receive_stream(self, body: Body, hashes: Sequence[str], size_max: int | None) -> IncomingFile:
+    async def _whole(self, content: bytes, hashes: Sequence[str], small_bytes_max: int) -> IncomingFile | SmallFile:
+        if len(content) <= small_bytes_max:
+            return SmallFile(content, hashes)
+        return await self._own(self._run(partial(self._write_whole, content, hashes)))
+
+    async def _receive_stream(
+        self, body: Body, hashes: Sequence[str], size_max: int | None, small_bytes_max: int
+    ) -> IncomingFile | SmallFile:
         expected = body.length
         chunk = await _read_chunk(body)
         if len(chunk) < CHUNK_BYTES:
             _check_size(len(chunk), size_max)
             _check_complete(len(chunk), expected)
-            return await self._own(self._run(partial(self._write_whole, chunk, hashes)))
+            return await self._whole(chunk, hashes, small_bytes_max)
         incoming = await self.create(hashes)
         try:
             size = 0

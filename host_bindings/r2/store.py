@@ -1,4 +1,4 @@
-"""An R2 bucket: metadata in one SQLite file, the bytes of each object in a file of its own.
+"""An R2 bucket: metadata in one SQLite file, the bytes of each object in a file of its own unless they are few.
 
 A write goes: bytes into a new file, its name into the folder, fsync of both, metadata committed, answer. The file of an
 object that is replaced or deleted is removed after the commit; who reads it keeps it open. Conditions are checked in
@@ -28,7 +28,7 @@ from host_bindings.r2.errors import R2Error, bad_digest, entity_too_large
 from host_bindings.r2.files import IncomingFile, Leftover, ObjectFiles
 from host_bindings.r2.metadata import Stored
 from host_bindings.r2.objects import HASHES, Attributes, Checksum, Conditions, Range, StoredObject
-from host_bindings.r2.receive import Receiver
+from host_bindings.r2.receive import Receiver, SmallFile
 from host_bindings.r2.uploads import NamedPart, Part
 from host_bindings.storage import threads
 from host_bindings.storage.connection import snapshot
@@ -55,6 +55,9 @@ _SWEEP_AGAIN_SECONDS = 3600.0
 
 _OPEN_TRIES = 5
 
+SMALL_FILE_BYTES = 8 * 1024
+"""Objects up to this size are kept with their metadata."""
+
 SMALL_BYTES = 64 * 1024
 """What is read in one go with its metadata."""
 
@@ -62,6 +65,9 @@ SHORT_LISTING_OBJECTS = 64
 """What is listed on the event loop; a longer listing is a thread's."""
 
 _LOG = logging.getLogger("cloister.storage")
+
+
+Incoming = IncomingFile | SmallFile
 
 
 class Read(NamedTuple):
@@ -94,6 +100,7 @@ class Bucket:
         quota: Quota | None = None,
         clock: Callable[[], float] = time.time,
         part_bytes_min: int = PART_BYTES_MIN,
+        small_bytes_max: int = SMALL_FILE_BYTES,
     ) -> None:
         """`quota` is what its owner's buckets share; None: there is none."""
         self._database = Database(directory / metadata.FILE_NAME, metadata.prepare, metadata.SCHEMA_VERSION)
@@ -103,6 +110,7 @@ class Bucket:
         self._receiver = Receiver(self._files, self._run, self._finish)
         self._clock = clock
         self._part_bytes_min = part_bytes_min
+        self._small_bytes_max = small_bytes_max
         self._shared: threads.StorageThreads | None = None
         self._background: set[asyncio.Future[None]] = set()
         self._removed: list[str] = []
@@ -152,6 +160,8 @@ class Bucket:
         if conditions is not None and not conditions.hold(found):
             return Read(found, (0, found.size), None)
         offset, length = range.resolve(found.size) if range is not None else (0, found.size)
+        if found.size <= SMALL_FILE_BYTES and (small := metadata.small_file(connection, found.file)) is not None:
+            return Read(found, (offset, length), BytesBody(small[offset : offset + length]))
         descriptor = open_file(found.file)
         if length > SMALL_BYTES:
             body: Body = FileBody(descriptor, offset, length)
@@ -221,14 +231,20 @@ class Bucket:
         """
         self._start_with(value)
         hashes = ["md5"] if checksum is None or checksum.hash == "md5" else ["md5", checksum.hash]
-        incoming = await self._receive(value, hashes, size_max)
+        incoming = await self._receive(value, hashes, size_max, self._small_bytes_max)
         digests = {each: incoming.digest(each) for each in hashes}
         if checksum is not None and digests[checksum.hash] != checksum.value:
-            self._finish(incoming.discard)
+            self._discard(incoming)
             raise bad_digest(HASHES[checksum.hash], checksum.value, digests[checksum.hash])
         new = self._new(key, incoming, digests["md5"], json.dumps(digests), attributes)
-        stored = await self._commit(incoming, lambda connection: metadata.put(connection, new, conditions))
-        return new if stored else None
+
+        def store(connection: apsw.Connection) -> Stored:
+            stored = metadata.put(connection, new, conditions)
+            if stored.stored and isinstance(incoming, SmallFile):
+                metadata.put_small_file(connection, incoming.name, incoming.content)
+            return stored
+
+        return new if await self._commit(incoming, store) else None
 
     async def delete(self, keys: Sequence[str]) -> None:
         """Deletes the objects that there are of these, all in one transaction."""
@@ -314,14 +330,17 @@ class Bucket:
         if self._shared is not None:
             await threads.release()
 
-    async def _receive(self, value: Payload, hashes: Sequence[str], size_max: int | None) -> IncomingFile:
+    async def _receive(
+        self, value: Payload, hashes: Sequence[str], size_max: int | None, small_bytes_max: int = -1
+    ) -> Incoming:
         quota = self._quota
         if quota is None:
-            return await self._receiver.receive(value, hashes, size_max)
+            return await self._receiver.receive(value, hashes, size_max, small_bytes_max)
         limit = quota.limit
         try:
             with quota.receiving(known_size(value) or 0):
-                return await self._receiver.receive(value, hashes, limit if size_max is None else min(limit, size_max))
+                within = limit if size_max is None else min(limit, size_max)
+                return await self._receiver.receive(value, hashes, within, small_bytes_max)
         except R2Error as error:
             if error.code == entity_too_large().code and (size_max is None or limit < size_max):
                 raise quota.exceeded() from None
@@ -341,7 +360,7 @@ class Bucket:
     # Commits
 
     def _new(
-        self, key: str, incoming: IncomingFile, etag: str, checksums_json: str, attributes: Attributes
+        self, key: str, incoming: Incoming, etag: str, checksums_json: str, attributes: Attributes
     ) -> StoredObject:
         return StoredObject(
             key=key,
@@ -356,18 +375,25 @@ class Bucket:
             custom_metadata_json=attributes.custom_metadata_json,
         )
 
-    async def _commit(self, incoming: IncomingFile, operation: Callable[[apsw.Connection], Stored]) -> bool:
+    async def _commit(self, incoming: Incoming, operation: Callable[[apsw.Connection], Stored]) -> bool:
         """Stores what names the file. Whatever becomes of the caller, the file is kept exactly if it is named."""
         try:
             writing = self._database.write(partial(self._within_quota, incoming.size, operation))
         except BaseException:
-            self._finish(incoming.discard)
+            self._discard(incoming)
             raise
         writing.add_done_callback(partial(self._settle, incoming))
         return (await asyncio.shield(writing)).stored
 
-    def _settle(self, incoming: IncomingFile, writing: asyncio.Future[Stored]) -> None:
-        if writing.cancelled() or isinstance(writing.exception(), StorageFailure):
+    def _discard(self, incoming: Incoming) -> None:
+        if isinstance(incoming, IncomingFile):
+            self._finish(incoming.discard)
+
+    def _settle(self, incoming: Incoming, writing: asyncio.Future[Stored]) -> None:
+        if isinstance(incoming, SmallFile):
+            if not writing.cancelled() and writing.exception() is None:
+                self._remove_files(writing.result().garbage)
+        elif writing.cancelled() or isinstance(writing.exception(), StorageFailure):
             self._finish(incoming.abandon)
             self._sweep_at = self._clock() + _SWEEP_SECONDS
         elif writing.exception() is not None or not writing.result().stored:

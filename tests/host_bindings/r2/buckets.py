@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from pathlib import Path
 
 from host_bindings.body import Body
 from host_bindings.r2.objects import Range
-from host_bindings.r2.store import Bucket
+from host_bindings.r2.store import SMALL_FILE_BYTES, Bucket
 from tests.host_bindings.storage.inputs import Clock
 
 PART_BYTES_MIN = 100
+
+NONE_SMALL = -1
+"""As `small_bytes_max`: every object is a file on disk."""
 
 
 class Pieces(Body):
@@ -35,9 +40,20 @@ class Pieces(Body):
         self.closed = True
 
 
-def using(directory: Path, work: Callable[[Bucket], Awaitable[None]], clock: Clock | None = None) -> None:
+def using(
+    directory: Path,
+    work: Callable[[Bucket], Awaitable[None]],
+    clock: Clock | None = None,
+    *,
+    small_bytes_max: int = SMALL_FILE_BYTES,
+) -> None:
     async def main() -> None:
-        bucket = Bucket(directory, clock=clock or Clock(1_700_000_000), part_bytes_min=PART_BYTES_MIN)
+        bucket = Bucket(
+            directory,
+            clock=clock or Clock(1_700_000_000),
+            part_bytes_min=PART_BYTES_MIN,
+            small_bytes_max=small_bytes_max,
+        )
         try:
             await work(bucket)
         finally:
@@ -55,6 +71,13 @@ async def read(bucket: Bucket, key: str, range: Range | None = None) -> bytes | 
         return await found.body.read_all(10**9)
     finally:
         found.body.close()
+
+
+def contents_kept(directory: Path) -> int:
+    """How many objects' bytes the bucket keeps, on disk or with its metadata."""
+    with closing(sqlite3.connect(directory / "r2.sqlite")) as connection:
+        ((small,),) = connection.execute("SELECT count(*) FROM small_files").fetchall()
+    return len(object_files(directory)) + int(small)
 
 
 def object_files(directory: Path) -> list[Path]:

@@ -15,7 +15,7 @@ from host_bindings.r2.files import ObjectFiles
 from host_bindings.r2.objects import Attributes
 from host_bindings.r2.store import Bucket
 from host_bindings.storage.failures import StorageFailure
-from tests.host_bindings.r2.buckets import names, object_files, read, using
+from tests.host_bindings.r2.buckets import NONE_SMALL, contents_kept, names, object_files, read, using
 from tests.host_bindings.r2.writer import content
 from tests.host_bindings.storage.crash import acknowledged_before_kill
 from tests.host_bindings.storage.faults import files_no_longer_than
@@ -33,7 +33,7 @@ def test_nothing_that_was_answered_is_lost_when_the_process_is_killed(tmp_path: 
             assert await read(bucket, key) in (content(key), b"replaced soon")
 
     async def check_for_leftovers(bucket: Bucket) -> None:
-        assert len(object_files(tmp_path)) == len(await names(bucket))
+        assert contents_kept(tmp_path) == len(await names(bucket))
 
     using(tmp_path, check)
     using(tmp_path, check_for_leftovers)
@@ -52,7 +52,7 @@ def test_what_crashed_writers_left_is_swept_and_what_others_write_is_not(tmp_pat
     async def work(bucket: Bucket) -> None:
         await bucket.put("key", "value")
 
-    using(tmp_path, work)
+    using(tmp_path, work, small_bytes_max=NONE_SMALL)
     # Left are the object, the file that is being written, and the one that waits for its commit under both its names.
     left = {path.name for path in object_files(tmp_path)}
     assert {writing.name, published.name} < left and len(left) == 3
@@ -67,12 +67,12 @@ def test_a_file_whose_commit_succeeded_before_the_crash_is_kept(tmp_path: Path) 
     async def check(bucket: Bucket) -> None:
         assert await read(bucket, "key") == b"value"
 
-    using(tmp_path, work)
+    using(tmp_path, work, small_bytes_max=NONE_SMALL)
     (file,) = object_files(tmp_path)
     os.link(file, tmp_path / "incoming" / file.name)
-    using(tmp_path, check)
+    using(tmp_path, check, small_bytes_max=NONE_SMALL)
     assert object_files(tmp_path) == [file]
-    using(tmp_path, check)
+    using(tmp_path, check, small_bytes_max=NONE_SMALL)
 
 
 def test_two_processes_share_a_bucket(tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_a_full_disk_fails_the_put_and_keeps_the_old_object(tmp_path: Path) -> N
         await bucket.put("key", b"x" * 1_000_000)
 
     using(tmp_path, work)
-    assert len(object_files(tmp_path)) == 1
+    assert contents_kept(tmp_path) == 1
 
 
 def test_when_the_commit_fails_its_file_is_cleared_away_later(tmp_path: Path) -> None:
@@ -120,9 +120,9 @@ def test_when_the_commit_fails_its_file_is_cleared_away_later(tmp_path: Path) ->
     async def check(bucket: Bucket) -> None:
         assert await bucket.head("key") is None
 
-    using(tmp_path, fail)
-    using(tmp_path, check)
-    assert len(object_files(tmp_path)) == 20
+    using(tmp_path, fail, small_bytes_max=NONE_SMALL)
+    using(tmp_path, check, small_bytes_max=NONE_SMALL)
+    assert contents_kept(tmp_path) == 20
 
 
 @pytest.mark.parametrize("damage", ["truncate", "remove"])
@@ -142,7 +142,7 @@ def test_damaged_bytes_are_an_error_and_never_data(tmp_path: Path, damage: str) 
         await bucket.put("key", b"again")
         assert await read(bucket, "key") == b"again"
 
-    using(tmp_path, work)
+    using(tmp_path, work, small_bytes_max=NONE_SMALL)
 
 
 def test_a_closed_bucket_refuses(tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ import asyncio
 import hashlib
 import json
 import random
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -13,9 +15,9 @@ import pytest
 from host_bindings.body import CHUNK_BYTES, BytesBody, Payload, Pipe
 from host_bindings.contract import Failure
 from host_bindings.r2.errors import R2Error
-from host_bindings.r2.objects import Attributes
-from host_bindings.r2.store import Bucket
-from tests.host_bindings.r2.buckets import Pieces, names, object_files, read, using
+from host_bindings.r2.objects import Attributes, Range
+from host_bindings.r2.store import SMALL_FILE_BYTES, Bucket
+from tests.host_bindings.r2.buckets import NONE_SMALL, Pieces, contents_kept, names, object_files, read, using
 from tests.host_bindings.storage.inputs import HOSTILE_KEYS
 
 SIZES = (0, 1, 65_536, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1, 3 * CHUNK_BYTES, 5_000_001)
@@ -72,7 +74,7 @@ def test_any_text_is_a_key_and_none_is_a_path(tmp_path: Path) -> None:
 
     using(tmp_path / "bucket", work)
     assert [path.name for path in tmp_path.iterdir()] == ["bucket"]
-    assert len(object_files(tmp_path / "bucket")) == len(keys) // 2
+    assert contents_kept(tmp_path / "bucket") == len(keys) // 2
 
 
 def test_replaced_and_deleted_objects_leave_no_files(tmp_path: Path) -> None:
@@ -83,7 +85,7 @@ def test_replaced_and_deleted_objects_leave_no_files(tmp_path: Path) -> None:
         await bucket.delete(["gone", "missing", "gone"])
 
     using(tmp_path, work)
-    assert len(object_files(tmp_path)) == 1
+    assert contents_kept(tmp_path) == 1
 
 
 def test_a_reader_keeps_the_object_that_it_opened(tmp_path: Path) -> None:
@@ -117,7 +119,7 @@ def test_readers_and_writers_of_one_key_see_whole_objects(tmp_path: Path) -> Non
         await asyncio.gather(*[write(n) for n in range(4)], *[look() for _ in range(4)])
 
     using(tmp_path, work)
-    assert len(object_files(tmp_path)) == 1
+    assert contents_kept(tmp_path) == 1
 
 
 @pytest.mark.parametrize("size", [10, 2 * CHUNK_BYTES])
@@ -134,7 +136,7 @@ def test_a_stream_of_another_length_than_it_said_leaves_the_old_object(
         assert await read(bucket, "key") == b"old"
 
     using(tmp_path, work)
-    assert len(object_files(tmp_path)) == 1
+    assert contents_kept(tmp_path) == 1
 
 
 @pytest.mark.parametrize("size", [10, 3 * CHUNK_BYTES])
@@ -149,7 +151,7 @@ def test_a_stream_that_breaks_off_leaves_the_old_object(tmp_path: Path, size: in
         assert await read(bucket, "key") == b"old"
 
     using(tmp_path, work)
-    assert len(object_files(tmp_path)) == 1
+    assert contents_kept(tmp_path) == 1
 
 
 def test_a_put_that_is_cancelled_leaves_the_old_object(tmp_path: Path) -> None:
@@ -168,7 +170,7 @@ def test_a_put_that_is_cancelled_leaves_the_old_object(tmp_path: Path) -> None:
         assert await read(bucket, "key") == b"old"
 
     using(tmp_path, work)
-    assert len(object_files(tmp_path)) == 1
+    assert contents_kept(tmp_path) == 1
 
 
 def test_whenever_a_put_is_cancelled_files_and_metadata_agree(tmp_path: Path) -> None:
@@ -186,7 +188,7 @@ def test_whenever_a_put_is_cancelled_files_and_metadata_agree(tmp_path: Path) ->
         left.append(len(await names(bucket)))
 
     using(tmp_path, work)
-    assert [len(object_files(tmp_path))] == left
+    assert [contents_kept(tmp_path)] == left
 
 
 def test_an_object_that_is_too_large_is_refused(tmp_path: Path) -> None:
@@ -202,4 +204,43 @@ def test_an_object_that_is_too_large_is_refused(tmp_path: Path) -> None:
         assert await bucket.head("key") is None
 
     using(tmp_path, work)
+    assert contents_kept(tmp_path) == 0
+
+
+def test_a_small_object_is_no_file_of_its_own_and_may_become_one(tmp_path: Path) -> None:
+    small, large = b"s" * SMALL_FILE_BYTES, b"l" * (SMALL_FILE_BYTES + 1)
+
+    async def work(bucket: Bucket) -> None:
+        for value in (small, large, small, b"", large):
+            await bucket.put("key", value)
+            assert await read(bucket, "key") == value
+            if value:
+                assert await read(bucket, "key", Range(offset=1, length=3)) == value[1:4]
+        await bucket.put("other", small)
+
+    async def after_restart(bucket: Bucket) -> None:
+        assert await read(bucket, "other") == small
+        await bucket.delete(["key", "other"])
+
+    using(tmp_path, work)
+    assert len(object_files(tmp_path)) == 1
+    using(tmp_path, after_restart)
+    assert contents_kept(tmp_path) == 0
+
+
+def test_a_bucket_of_the_time_before_small_files_goes_on(tmp_path: Path) -> None:
+    async def before(bucket: Bucket) -> None:
+        await bucket.put("old", b"before")
+
+    async def now(bucket: Bucket) -> None:
+        assert await read(bucket, "old") == b"before"
+        await bucket.put("new", b"now")
+        await bucket.put("old", b"again")
+        assert (await read(bucket, "old"), await read(bucket, "new")) == (b"again", b"now")
+
+    using(tmp_path, before, small_bytes_max=NONE_SMALL)
+    with closing(sqlite3.connect(tmp_path / "r2.sqlite")) as connection:
+        connection.executescript("DROP TABLE small_files; PRAGMA user_version = 2;")
+    using(tmp_path, now)
     assert object_files(tmp_path) == []
+    assert contents_kept(tmp_path) == 2
