@@ -165,10 +165,9 @@ ROUTES = (
         body=JsonBody(NewTail, optional=True),
         result=TailResult,
         statuses=(429,),
-        tag="tails",
     ),
     *script_routes(
-        "GET", "/tails", list_tails, "List the tails that are open", "read", result=list[TailResult], tag="tails"
+        "GET", "/tails", list_tails, "List the tails that are open", "read", result=list[TailResult]
     ),
-    *script_routes("DELETE", "/tails/{id}", delete_tail, "Close a tail", "read", tag="tails"),
+    *script_routes("DELETE", "/tails/{id}", delete_tail, "Close a tail", "read"),
 )

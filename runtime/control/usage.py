@@ -89,6 +89,5 @@ ROUTES = (
         "own",
         result=list[UsageResult],
         query=UsageQuery,
-        tag="usage",
     ),
 )
