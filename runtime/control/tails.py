@@ -166,8 +166,6 @@ ROUTES = (
         result=TailResult,
         statuses=(429,),
     ),
-    *script_routes(
-        "GET", "/tails", list_tails, "List the tails that are open", "read", result=list[TailResult]
-    ),
+    *script_routes("GET", "/tails", list_tails, "List the tails that are open", "read", result=list[TailResult]),
     *script_routes("DELETE", "/tails/{id}", delete_tail, "Close a tail", "read"),
 )
