@@ -213,6 +213,7 @@ def test_a_tails_address_is_good_only_as_long_as_the_tail(server: Server) -> Non
 def test_what_a_worker_prints_is_in_the_log_under_the_requests_id(server: Server) -> None:
     reply = server.request("GET", "/fail", user="acme")
 
+    access_line(server, reply.headers["x-request-id"])  # it is written after what the worker wrote
     entries = [json.loads(line) for line in server.log.read_text().splitlines() if line.startswith("{")]
     traces = [entry for entry in entries if entry.get("request") == reply.headers["x-request-id"]]
     assert any("CustomError: a secret of the tenant" in str(entry.get("message")) for entry in traces)
