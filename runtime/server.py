@@ -116,8 +116,11 @@ async def serve(settings: ServerSettings, *, ready: Ready | None = None) -> None
 class Server:
     """The open parts of a server process. It listens on the sockets that it is given, from when on it is."""
 
-    def __init__(self, admin_token: str, http: HttpServer, management: web.AppRunner, grace_s: float) -> None:
+    def __init__(
+        self, admin_token: str, registry: Registry, http: HttpServer, management: web.AppRunner, grace_s: float
+    ) -> None:
         self.admin_token = admin_token
+        self.registry = registry
         self._http = http
         self._management = management
         self._grace_s = grace_s
@@ -287,7 +290,7 @@ async def _start(
         # Dispatch code needs a task of its own.
         at_once=None if operator else dispatcher.answer_at_once,
     )
-    server = Server(token, http, management, settings.shutdown_grace_s)
+    server = Server(token, registry, http, management, settings.shutdown_grace_s)
     stack.push_async_callback(server.drain)
     return server
 
