@@ -138,9 +138,9 @@ def test_a_truncated_object_is_an_error_and_never_half_an_object(damaged: Path, 
 
 
 def test_tampered_machine_code_is_never_run(damaged: Path) -> None:
-    (artifact,) = (damaged / "artifacts" / "artifacts").iterdir()
-    (code,) = damaged.glob(f"artifacts/machine-code/*/{artifact.name}/code")
-    overwrite(code, code.stat().st_size // 2, b"\xcc" * 64)
+    # The smallest modules that the tenants share: to compile the largest again would take long.
+    for code in sorted(damaged.glob("artifacts/machine-code/*/*/code"), key=lambda path: path.stat().st_size)[:2]:
+        overwrite(code, code.stat().st_size // 2, b"\xcc" * 64)
 
     with start(damaged) as server:
         # It is made again from the component.
