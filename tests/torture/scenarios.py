@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sqlite3
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, closing, suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -146,9 +145,8 @@ async def _abort(parts: Parts) -> None:
 
 
 async def _parts_left(parts: Parts) -> object:
-    (database,) = parts.directory.glob("resources/*/r2_bucket/*/r2.sqlite")
-    with closing(sqlite3.connect(database)) as connection:
-        return bool(connection.execute("SELECT count(*) FROM parts").fetchone()[0])
+    await parts.r2.head("key")
+    return len(list(parts.directory.glob("resources/*/r2_bucket/*/objects/*/*"))) > 0
 
 
 async def _table(parts: Parts) -> None:
