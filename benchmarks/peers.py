@@ -34,13 +34,12 @@ class Server:
         return sum(_memory_bytes(pid) for pid in _family(self.pid))
 
     def anonymous_bytes(self) -> int:
-        """Memory of the first process that no file backs: what instances have written, and the heap.
+        """Memory of the process and its descendants that no file backs: what instances have written, and the heaps.
 
         Cheap to ask for often. Resident memory would not do: it counts a page of a file once for each mapping of it,
         and each instance maps the same image.
         """
-        status = Path(f"/proc/{self.pid}/status").read_text()
-        return int(status.partition("\nRssAnon:")[2].split()[0]) * 1024
+        return sum(_anonymous_bytes(pid) for pid in _family(self.pid))
 
     def cpu_s(self) -> float:
         """CPU time that the process and its descendants have used so far, to a hundredth of a second."""
@@ -204,6 +203,15 @@ def _cpu_s(pid: int) -> float:
         return 0.0
     # utime, stime and, of children that have ended, cutime and cstime: see proc(5).
     return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+
+
+def _anonymous_bytes(pid: int) -> int:
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0
+    found = status.partition("\nRssAnon:")[2].split()
+    return int(found[0]) * 1024 if found else 0
 
 
 def _memory_bytes(pid: int) -> int:

@@ -9,8 +9,10 @@ that no choice of names can make two of them meet.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
+import os
 import secrets
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -134,6 +136,10 @@ class Resources:
         """Closes the tenant's stores and deletes their data for good."""
         await self._delete(self._owner_directory(tenant))
 
+    async def size(self, tenant: Tenant) -> int:
+        """Bytes on disk of all that a tenant keeps."""
+        return await asyncio.to_thread(_size, self._owner_directory(tenant))
+
     async def close(self) -> None:
         """Closes every store; what was acknowledged is on disk."""
         stores, self._open = list(self._open.values()), {}
@@ -201,6 +207,15 @@ def _remove(directory: Path) -> None:
         return
     sync_directory(doomed.parent)
     shutil.rmtree(doomed, ignore_errors=True)
+
+
+def _size(directory: Path) -> int:
+    total = 0
+    for folder, _, files in os.walk(directory):
+        for name in files:
+            with contextlib.suppress(OSError):  # it may go meanwhile
+                total += os.stat(os.path.join(folder, name)).st_size
+    return total
 
 
 def _sweep(directory: Path) -> None:

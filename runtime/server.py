@@ -14,6 +14,7 @@ import signal
 import socket
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
+from functools import partial
 
 from aiohttp import web
 
@@ -27,17 +28,21 @@ from runtime.dispatcher.callers import open_resolver
 from runtime.dispatcher.dispatcher import Dispatcher
 from runtime.dispatcher.http import IDLE_S, HttpServer
 from runtime.dispatcher.namespace import DispatchNamespace
+from runtime.dispatcher.observation import VersionObserver, gauges
 from runtime.dispatcher.operator import load_operator
 from runtime.dispatcher.resolver import USER_HEADER
 from runtime.engine.engine import Engine
 from runtime.engine.limits import LimitPolicy, Limits
 from runtime.engine.running import RunningTable
 from runtime.listening import Listening, Ready, until_stopped
-from runtime.registry import NamespaceExists, Registry, Retention, load_seal
+from runtime.registry import NamespaceExists, Registry, Retention, Version, load_seal
 from runtime.settings import ServerSettings, SettingsError, prepare_data_directory
 from runtime.sockets import BACKLOG, bind
 from runtime.stopped import StoppedScripts, load_stops
 from runtime.telemetry.logs import Log, TenantLog, TenantLogLimits, open_log
+from runtime.telemetry.meters import TenantKey
+from runtime.telemetry.observatory import open_observatory
+from runtime.telemetry.tail import Tails
 
 logger = logging.getLogger(__name__)
 
@@ -111,8 +116,11 @@ async def serve(settings: ServerSettings, *, ready: Ready | None = None) -> None
 class Server:
     """The open parts of a server process. It listens on the sockets that it is given, from when on it is."""
 
-    def __init__(self, admin_token: str, http: HttpServer, management: web.AppRunner, grace_s: float) -> None:
+    def __init__(
+        self, admin_token: str, registry: Registry, http: HttpServer, management: web.AppRunner, grace_s: float
+    ) -> None:
         self.admin_token = admin_token
+        self.registry = registry
         self._http = http
         self._management = management
         self._grace_s = grace_s
@@ -192,6 +200,11 @@ def _log_limits(limits: Limits) -> TenantLogLimits:
     )
 
 
+def _tenant_log(log: Log, tails: Tails, version: Version, limits: Limits) -> TenantLog:
+    key = TenantKey(version.tenant.namespace, version.tenant.script)
+    return TenantLog(log, version.script, _log_limits(limits), listener=partial(tails.logged, key))
+
+
 def raise_descriptor_limit() -> int:
     """Allows this process as many open files as the system lets it have; how many that is."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -228,6 +241,7 @@ async def _start(
     resources = Resources(settings.resources_directory, sql)
     stack.push_async_callback(resources.close)
     await resources.sweep()
+    observatory = await open_observatory(stack, settings.telemetry_directory)
     engine = Engine(interfaces.ALL, flush, running, settings.idle_memory_bytes)
     stack.push_async_callback(engine.close)
     namespace = DispatchNamespace(
@@ -236,11 +250,13 @@ async def _start(
         artifacts,
         engine,
         resources,
-        lambda script, limits: TenantLog(log, script, _log_limits(limits)),
+        lambda version, limits: _tenant_log(log, observatory.tails, version, limits),
         policy=policy,
         stopped=stopped,
+        observe=lambda version: VersionObserver(observatory.meters, observatory.tails, version),
     )
     stack.push_async_callback(namespace.close)
+    observatory.recorder.gauges = partial(gauges, namespace, observatory.meters)
     operator = None
     if settings.dispatcher is not None:
         operator = load_operator(settings.dispatcher, namespace, settings.uploads_directory)
@@ -250,10 +266,13 @@ async def _start(
         body_bytes_max=settings.request_body_bytes_max,
         operator=operator,
         access=log if settings.access_log else None,
+        meters=observatory.meters,
     )
     if operator is not None:
         stack.push_async_callback(operator.close)
-    application = create_control_application(registry, artifacts, resources, token, settings, policy, stopped)
+    application = create_control_application(
+        registry, artifacts, resources, token, settings, policy, stopped, observatory=observatory
+    )
     # Set up only by the process that serves it: it looks after what its uploads leave on disk.
     management = web.AppRunner(
         application,
@@ -271,7 +290,7 @@ async def _start(
         # Dispatch code needs a task of its own.
         at_once=None if operator else dispatcher.answer_at_once,
     )
-    server = Server(token, http, management, settings.shutdown_grace_s)
+    server = Server(token, registry, http, management, settings.shutdown_grace_s)
     stack.push_async_callback(server.drain)
     return server
 

@@ -215,6 +215,11 @@ class ServerSettings:
         return self.data / "stopped.json"
 
     @property
+    def telemetry_directory(self) -> Path:
+        """What tenants have used, and the tails that are open."""
+        return self.data / "telemetry"
+
+    @property
     def uploads_directory(self) -> Path:
         """Uploads on their way in; nothing in it outlives its request."""
         return self.data / "uploads"

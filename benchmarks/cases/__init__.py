@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator, Mapping
 
 from benchmarks.cases.bodies import bodies, bodies_memory, guest_body
 from benchmarks.cases.hello import access_log, echo, one_tenant
-from benchmarks.cases.lifecycle import deploy, isolation, processes, start
+from benchmarks.cases.lifecycle import deploy, isolation, start
 from benchmarks.cases.platform import platform
+from benchmarks.cases.processes import processes
 from benchmarks.cases.stores import store_growth, stores
 from benchmarks.cases.tenants import cold, tenants
 from benchmarks.cases.waiting import waiting

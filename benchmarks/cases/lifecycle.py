@@ -13,7 +13,7 @@ from benchmarks.cases.fleet import fleet, name, variant
 from benchmarks.cases.hello import is_hello
 from benchmarks.cloister import ROOT, WORKERS, built, cloister
 from benchmarks.load import Request
-from benchmarks.measure import CLOISTER, Contender, Goal, Plan, Row, check, compare, not_measured, row
+from benchmarks.measure import CLOISTER, Contender, Goal, Plan, Row, check, compare, row
 from benchmarks.peers import Server, free_port, workerd
 
 CONNECTIONS = 8
@@ -111,8 +111,3 @@ def _end(process: subprocess.Popen[str]) -> None:
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, 9)
         process.wait()
-
-
-def processes(_plan: Plan) -> Iterator[Row]:
-    """Two server processes on one port."""
-    yield not_measured("processes/2", "there is no --processes yet", Goal(1.6, "one process"), "requests/s")

@@ -19,6 +19,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -40,6 +41,7 @@ _FORMAT = 1
 WORLD = "worker"
 APPLICATION = "cloister_application"
 MAKE_S_MAX = 300.0
+UNUSED_S_MAX = 30 * 24 * 3600.0
 
 # Modules of the standard library that are imported late by others, or that workers expect to be there.
 STANDARD = (
@@ -196,7 +198,16 @@ def provide(wit_directory: Path, directory: Path) -> Base:
                 _make(base, wit_directory)
             if not base.machine_code.is_file():
                 _compile(base)
+            sweep(directory)
+    os.utime(base.directory)
     return base
+
+
+def sweep(directory: Path) -> None:
+    """Deletes bases, of older SDKs say, that no build has used for `UNUSED_S_MAX`."""
+    for path in directory.iterdir():
+        if path.is_dir() and time.time() - path.stat().st_mtime > UNUSED_S_MAX:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def sdk_folders() -> list[Path]:

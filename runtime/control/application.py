@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 
 import msgspec
 from aiohttp import web
@@ -21,13 +22,16 @@ from runtime.control import (
     d1_transfer,
     kv_namespaces,
     kv_values,
+    metrics,
     namespaces,
     r2_buckets,
     r2_objects,
     scripts,
     secrets,
     settings,
+    tails,
     tokens,
+    usage,
     versions,
 )
 from runtime.control.access import Authentication
@@ -43,6 +47,7 @@ from runtime.engine.limits import LimitPolicy
 from runtime.registry import Registry, RegistryError
 from runtime.settings import ServerSettings
 from runtime.stopped import StoppedScripts
+from runtime.telemetry.observatory import Observatory
 
 ROUTES = (
     *account.ROUTES,
@@ -60,6 +65,8 @@ ROUTES = (
     *d1_databases.ROUTES,
     *d1_queries.ROUTES,
     *d1_transfer.ROUTES,
+    *tails.ROUTES,
+    *usage.ROUTES,
 )
 
 OPENAPI_PATH = f"{BASE}/openapi.json"
@@ -76,6 +83,8 @@ def create_control_application(
     settings: ServerSettings,
     policy: LimitPolicy | None = None,
     stopped: StoppedScripts | None = None,
+    *,
+    observatory: Observatory,
 ) -> web.Application:
     """The application, to be served on the admin port. The registry must be open by the time it is."""
     parts = Parts(
@@ -87,6 +96,7 @@ def create_control_application(
         ArtifactCollection(artifacts, registry),
         Transfers(settings.uploads_directory),
         stopped or StoppedScripts(),
+        observatory,
     )
     authentication = Authentication(token, registry)
     guards = [answer_errors, check_origin(settings.admin_host_names), check_token(authentication)]
@@ -98,6 +108,8 @@ def create_control_application(
     document = msgspec.json.encode(describe(ROUTES))
     application.router.add_get(OPENAPI_PATH, _openapi(document))
     d1_transfer.add_transfer_routes(application, parts.transfers)
+    application.router.add_get(metrics.PATH, partial(metrics.answer, parts))
+    application.router.add_get(tails.PATH, partial(tails.stream, parts))
     application.cleanup_ctx.append(_housekeeping(parts))
     return application
 
@@ -129,3 +141,4 @@ async def _keep_house(parts: Parts) -> None:
             if await parts.registry.prune():
                 await parts.collection.collect()
         await parts.transfers.expire()
+        await parts.measure_storage()

@@ -13,8 +13,14 @@ from runtime.engine.limits import LimitPolicy
 from runtime.registry import Registry
 from runtime.settings import ServerSettings
 from runtime.stopped import StoppedScripts
+from runtime.telemetry.ledger import Ledger
+from runtime.telemetry.meters import TenantKey
+from runtime.telemetry.observatory import Observatory
 
 UPLOADS_AT_ONCE = 4
+
+STORAGE_MEASURED_S = 30.0
+"""How old the figure of what tenants keep on disk may be."""
 
 
 @dataclass(frozen=True)
@@ -27,4 +33,23 @@ class Parts:
     collection: ArtifactCollection
     transfers: Transfers
     stopped: StoppedScripts
+    observatory: Observatory
     uploads: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(UPLOADS_AT_ONCE))
+
+    async def measure_storage(self) -> None:
+        """Books what each tenant keeps on disk at present to today, unless that was done a moment ago."""
+        recorder = self.observatory.recorder
+        now = asyncio.get_running_loop().time()
+        if now - recorder.storage_measured < STORAGE_MEASURED_S:
+            return
+        recorder.storage_measured = now
+        sizes: dict[TenantKey, int] = {}
+        for namespace in await self.registry.list_namespaces():
+            for version in self.registry.list_scripts(namespace.name):
+                tenant = version.tenant
+                sizes[TenantKey(tenant.namespace, tenant.script)] = await self.resources.size(tenant)
+
+        def book(ledger: Ledger) -> None:
+            ledger.set_storage(sizes)
+
+        await recorder.read(book)

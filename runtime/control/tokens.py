@@ -32,6 +32,7 @@ GROUPS: Mapping[str, Permission] = {
     "00000000000000000000000000000001": "read",
     "00000000000000000000000000000002": "deploy",
     "00000000000000000000000000000003": "data",
+    "00000000000000000000000000000004": "call",
 }
 """Permission groups by id."""
 
@@ -39,6 +40,7 @@ _DESCRIPTIONS: Mapping[Permission, str] = {
     "read": "List and show namespaces, scripts, versions, settings and resources; no data and no secrets",
     "deploy": "Upload, change, roll back and delete scripts; set secrets",
     "data": "Read and write keys, objects and databases; create and delete them",
+    "call": "Call the tenant's worker on the tenants' port, where the resolver is `key`",
 }
 
 

@@ -17,9 +17,11 @@ from runtime.dispatcher.errors import Refused, WorkerNotFound, answer_of, refusa
 from runtime.dispatcher.exchange import Exchange
 from runtime.dispatcher.framing import REQUEST_DROPPED
 from runtime.dispatcher.namespace import DispatchNamespace
+from runtime.dispatcher.observation import outcome_of
 from runtime.dispatcher.stub import request_id_of_task
 from runtime.engine.errors import HostFault
 from runtime.settings import NAME_PATTERN
+from runtime.telemetry.meters import Meters, RequestTotals
 
 if TYPE_CHECKING:
     from runtime.dispatcher.operator import Operator
@@ -47,6 +49,8 @@ class Begun:
     invocation: Invocation | None = None
     answer: Answer | None = None
     error: Exception | None = None
+    totals: RequestTotals | None = None
+    """What its calls came to, if it was not answered at once."""
 
 
 class Dispatcher:
@@ -64,12 +68,14 @@ class Dispatcher:
         body_bytes_max: int,
         operator: Operator | None = None,
         access: Log | None = None,
+        meters: Meters | None = None,
     ) -> None:
         self._namespace = namespace
         self._resolver = resolver
         self._body_bytes_max = body_bytes_max
         self._operator = operator
         self._access = access
+        self._meters = meters or Meters()
         self._identity = resolver.identity_header.lower().encode()
         private = {resolver.credential_header} | ({resolver.identity_header} if resolver.writes_identity else set())
         self._dropped = REQUEST_DROPPED | {name.lower().encode() for name in private if name}
@@ -107,14 +113,14 @@ class Dispatcher:
         except Exception as error:
             begun.error = error
             return None
-        if self._access is not None:
-            self._log_access(begun, answer.status, answer.cpu_ms)
+        self._record(exchange, begun, answer.status, len(head) + len(data))
         return head + data
 
     async def handle(self, exchange: Exchange) -> Exchange:
         """Answers a request. Never raises an `Exception`."""
         begun = exchange.begun or Begun(self._next_request_id(), perf_counter_ns())
-        request_id, cpu_ms = begun.request_id, 0.0
+        request_id = begun.request_id
+        begun.totals = self._meters.watch(request_id)
         try:
             if begun.error is not None:
                 raise begun.error
@@ -122,12 +128,14 @@ class Dispatcher:
                 status = await self._operate(self._operator, exchange, begun)
             else:
                 answer = begun.answer or await self._fetch(exchange, begun)
-                status, cpu_ms = answer.status, answer.cpu_ms
+                status = answer.status
                 await exchange.answer(status, answer.headers, answer.body, request_id)
         except Exception as error:
+            begun.error = error
             status = await self._refuse(exchange, error, request_id)
-        if self._access is not None:
-            self._log_access(begun, status, cpu_ms)
+        finally:
+            self._meters.end(request_id)
+        self._record(exchange, begun, status, exchange.sent_bytes)
         return exchange
 
     def _with_identity(self, headers: str, script: str) -> str:
@@ -162,12 +170,48 @@ class Dispatcher:
         assert begun.head is not None
         return await self._namespace.fetch(begun.script, *begun.head, begun.body, request_id=begun.request_id)
 
-    def _log_access(self, begun: Begun, status: int, cpu_ms: float) -> None:
-        assert self._access is not None
+    def _record(self, exchange: Exchange, begun: Begun, status: int, bytes_out: int) -> None:
+        """Books the request to its tenant, and writes its line."""
         wall_ms = (perf_counter_ns() - begun.started_ns) / 1e6
+        bytes_in = exchange.received_bytes
+        tenant = self._namespace.tenant(begun.script)
+        if tenant is None:
+            self._meters.unknown += 1
+        else:
+            self._meters.of(tenant.namespace, tenant.script).request(status, wall_ms, bytes_in, bytes_out)
+        if self._access is None:
+            return
+        totals = begun.totals
+        if totals is None or not totals.calls:
+            totals = self._totals_of(begun)
         self._access.access(
-            tenant=begun.script, status=status, wall_ms=wall_ms, cpu_ms=cpu_ms, request_id=begun.request_id
+            tenant=begun.script,
+            version=totals.version,
+            method=exchange.method,
+            status=status,
+            outcome="canceled" if exchange.gone else totals.outcome,
+            wall_ms=wall_ms,
+            cpu_ms=totals.cpu_ns / 1e6,
+            host_calls=totals.host_calls,
+            bytes_in=bytes_in,
+            bytes_out=bytes_out,
+            cold=totals.cold,
+            request_id=begun.request_id,
         )
+
+    def _totals_of(self, begun: Begun) -> RequestTotals:
+        """Of a request whose call is not over, was over before anybody asked, or never was."""
+        if begun.invocation is None:
+            totals = RequestTotals()
+        else:
+            invocation = begun.invocation
+            observer = invocation.pool.observer
+            version = observer.version_number if observer is not None else 0
+            outcome = invocation.outcome or "ok"
+            totals = RequestTotals(version, 1, invocation.cpu_ns, invocation.host_calls, invocation.cold, outcome)
+        if begun.error is not None:
+            totals.outcome = outcome_of(begun.error)
+        return totals
 
     async def _operate(self, operator: Operator, exchange: Exchange, begun: Begun) -> int:
         self._address(exchange, begun)

@@ -67,6 +67,7 @@ class Exchange:
         "protocol",
         "receiving",
         "sent",
+        "sent_bytes",
         "writer",
     )
 
@@ -89,6 +90,8 @@ class Exchange:
         """The dispatcher's, from its first attempt to answer."""
         self.sent = False
         """Whether an answer has been begun."""
+        self.sent_bytes = 0
+        """How much of an answer has been handed to the connection, head included."""
         self.body_refused = False
         """Whether more body came than is taken, while it was read."""
         self.receiving = False
@@ -148,6 +151,16 @@ class Exchange:
         if self.payload is EMPTY_PAYLOAD:
             return None
         return await read_payload(self, self._content_length(), limit)
+
+    @property
+    def received_bytes(self) -> int:
+        """How much of the body has come so far."""
+        return self.payload.total_bytes
+
+    @property
+    def gone(self) -> bool:
+        """Whether the caller went away, or the answer was broken off."""
+        return self._gone
 
     @property
     def is_complete(self) -> bool:
@@ -246,7 +259,9 @@ class Exchange:
         if transport is None or transport.is_closing() or self._gone:
             self._break_off()
             return
-        if sum(map(len, parts)) <= _JOINED_BYTES_MAX:
+        size = sum(map(len, parts))
+        self.sent_bytes += size
+        if size <= _JOINED_BYTES_MAX:
             transport.write(b"".join(parts))
         else:
             for part in parts:

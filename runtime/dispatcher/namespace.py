@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from host_bindings.body import Payload
-from host_bindings.scope import Resources
+from host_bindings.scope import Resources, Tenant
 from runtime.artifacts import ArtifactStore
 from runtime.dispatcher.errors import WorkerNotFound
 from runtime.dispatcher.stub import Stub
@@ -22,7 +22,7 @@ from runtime.engine.engine import Engine
 from runtime.engine.errors import EngineError, WorkerStopped, WorkerUnavailable
 from runtime.engine.invocation import Invocation
 from runtime.engine.limits import LimitPolicy, Limits, allowance
-from runtime.engine.pool import Answer, WorkerPool
+from runtime.engine.pool import Answer, Observer, WorkerPool
 from runtime.registry import Registry, Version
 from runtime.stopped import StoppedScripts
 
@@ -50,7 +50,8 @@ class _Entry:
 class DispatchNamespace:
     """The scripts of one dispatch namespace, ready to be called. In the operator's code: `env.DISPATCHER`.
 
-    `log(script, limits)` gives the log that a script's worker writes to; `policy` has the operator's maxima.
+    `log(version, limits)` gives the log that a version's worker writes to; `policy` has the operator's maxima.
+    `observe` gives who is told of a version's calls.
     """
 
     def __init__(
@@ -60,10 +61,11 @@ class DispatchNamespace:
         artifacts: ArtifactStore,
         engine: Engine,
         resources: Resources,
-        log: Callable[[str, Limits], TenantLogger],
+        log: Callable[[Version, Limits], TenantLogger],
         *,
         policy: LimitPolicy | None = None,
         stopped: StoppedScripts | None = None,
+        observe: Callable[[Version], Observer] | None = None,
         pools_max: int = POOLS_MAX,
     ) -> None:
         self.name = name
@@ -79,6 +81,7 @@ class DispatchNamespace:
         self._closing: set[asyncio.Task[None]] = set()
         self._clock = 0
         self._closed = False
+        self._observe = observe
         self._stopped = stopped or StoppedScripts()
         self._stopped.subscribe(self._retire_stopped)
         registry.subscribe(self._changed)
@@ -89,6 +92,20 @@ class DispatchNamespace:
         `args` and `options` are Cloudflare's further parameters and have no effect.
         """
         return Stub(self, name)
+
+    def tenant(self, script: str) -> Tenant | None:
+        """Whose script it is; None if it is not deployed."""
+        found = self._registry.script(self.name, script)
+        return None if found is None else found.current.tenant
+
+    def load(self) -> dict[Tenant, tuple[int, int, int]]:
+        """For each tenant that is open: instances, calls that have one or wait for one, and calls that wait."""
+        found: dict[Tenant, tuple[int, int, int]] = {}
+        for entry in self._entries.values():
+            instances, running, queued = found.get(entry.version.tenant, (0, 0, 0))
+            pool = entry.pool
+            found[entry.version.tenant] = (instances + pool.instances, running + pool.running, queued + pool.queued)
+        return found
 
     def __contains__(self, name: object) -> bool:
         """Whether a script of that name is deployed."""
@@ -195,9 +212,10 @@ class DispatchNamespace:
         limits = self._policy.clamp(version.limits)
         scope = self._resources.scope(current.tenant, current.bindings, allowance(limits))
         tenant = f"{version.namespace}/{script}"
-        tenant_log = self._log(script, limits)
+        tenant_log = self._log(current, limits)
         label = f"{tenant}/{version.id}"
-        pool = WorkerPool(self._engine, component, scope, limits, tenant_log, tenant, label)
+        observer = None if self._observe is None else self._observe(current)
+        pool = WorkerPool(self._engine, component, scope, limits, tenant_log, tenant, label, observer)
         self._entries[version.id] = _Entry(current, pool)
         self._evict()
 

@@ -16,9 +16,11 @@
     |   +-- TooManyRequests   more in a second than the tenant may have
     +-- WorkerUnavailable     the worker cannot be started
     |   +-- WorkerStopped     it has crashed the server too often
+    |   +-- CallerGone        whoever asked does not wait for the answer any more
     +-- HostFault             our own fault; the cause is in the operator's log
 
-Each has a stable `code`, an HTTP `status`, and a `message` that is safe to show to any caller.
+Each has a stable `code`, an HTTP `status`, and a `message` that is safe to show to any caller. `outcome` is what logs
+and figures call it, in the words of Cloudflare's tail events.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from __future__ import annotations
 class EngineError(Exception):
     code = "internal"
     status = 500
+    outcome = "internalError"
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
@@ -37,6 +40,7 @@ class GuestException(EngineError):
     """`name` and `message` are the exception's own; `traceback` is for the tenant's log only."""
 
     code = "exception"
+    outcome = "exception"
 
     def __init__(self, name: str, message: str, traceback: str) -> None:
         super().__init__(message)
@@ -46,14 +50,17 @@ class GuestException(EngineError):
 
 class GuestTrapped(EngineError):
     code = "trap"
+    outcome = "exception"
 
 
 class LimitExceeded(EngineError):
     status = 503
+    outcome = "exception"
 
 
 class CpuLimitExceeded(LimitExceeded):
     code = "limit.cpu"
+    outcome = "exceededCpu"
 
     def __init__(self, limit_ms: int) -> None:
         super().__init__(f"Worker exceeded CPU time limit. (limit: {limit_ms} ms)")
@@ -62,6 +69,7 @@ class CpuLimitExceeded(LimitExceeded):
 class WallTimeExceeded(LimitExceeded):
     code = "limit.wall"
     status = 504
+    outcome = "exceededWallTime"
 
     def __init__(self, limit_ms: int) -> None:
         super().__init__(f"Worker took too long to answer. (limit: {limit_ms} ms)")
@@ -69,6 +77,7 @@ class WallTimeExceeded(LimitExceeded):
 
 class MemoryLimitExceeded(LimitExceeded):
     code = "limit.memory"
+    outcome = "exceededMemory"
 
     def __init__(self, limit_bytes: int) -> None:
         super().__init__(f"Worker exceeded memory limit. (limit: {limit_bytes >> 20} MiB)")
@@ -116,6 +125,7 @@ class BindingLimitExceeded(LimitExceeded):
 
 class TooBusy(LimitExceeded):
     code = "limit.queue"
+    outcome = "loadShed"
 
     def __init__(self, retry_after_s: int) -> None:
         super().__init__("Worker is busy: all of its instances are taken and its queue is full. Try again later.")
@@ -125,6 +135,7 @@ class TooBusy(LimitExceeded):
 class TooManyRequests(LimitExceeded):
     code = "limit.requests"
     status = 429
+    outcome = "loadShed"
 
     def __init__(self, limit: int, retry_after_s: int) -> None:
         super().__init__(f"Worker has too many requests. (limit: {limit} a second)")
@@ -134,13 +145,22 @@ class TooManyRequests(LimitExceeded):
 class WorkerUnavailable(EngineError):
     code = "unavailable"
     status = 503
+    outcome = "internalError"
 
 
 class WorkerStopped(WorkerUnavailable):
     code = "stopped"
+    outcome = "killSwitch"
 
     def __init__(self) -> None:
         super().__init__("This worker has been stopped, since it crashed the server again and again.")
+
+
+class CallerGone(WorkerUnavailable):
+    outcome = "canceled"
+
+    def __init__(self) -> None:
+        super().__init__("The caller has gone.")
 
 
 class HostFault(EngineError):

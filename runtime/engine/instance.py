@@ -272,6 +272,11 @@ class Instance:
 
     # ------------------------------------------------------------------------------------- host calls (linking)
 
+    @property
+    def host_calls(self) -> int:
+        """Of the current call so far; the contract's functions, not WASI's."""
+        return self._host_calls
+
     def count_host_call(self) -> None:
         """Raises `HostCallLimitExceeded` when the call has made too many."""
         self._host_calls += 1

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
 from host_bindings.body import Payload
 from host_bindings.contract import Err, Failure
 from runtime.engine.errors import (
     BindingLimitExceeded,
+    CallerGone,
     EngineError,
     GuestException,
     GuestTrapped,
     LimitExceeded,
     MemoryLimitExceeded,
-    WorkerUnavailable,
 )
 from runtime.engine.layout import CodecError
 from runtime.engine.native import NativeError
@@ -27,7 +28,22 @@ if TYPE_CHECKING:
 class Invocation:
     """One call: from its start on an instance until the guest is done, which may be after the answer."""
 
-    __slots__ = ("_answer", "_failure", "_waiter", "cold", "cpu_ns", "instance", "limits", "name", "pool", "request_id")
+    __slots__ = (
+        "_answer",
+        "_failure",
+        "_waiter",
+        "arguments",
+        "cold",
+        "cpu_ns",
+        "host_calls",
+        "instance",
+        "limits",
+        "name",
+        "outcome",
+        "pool",
+        "request_id",
+        "started_ns",
+    )
 
     def __init__(self, pool: WorkerPool, name: str, request_id: str) -> None:
         self.pool = pool
@@ -38,6 +54,11 @@ class Invocation:
         """Whether an instance was made for this call."""
         self.cpu_ns = 0
         """CPU time until the call was settled."""
+        self.host_calls = 0
+        self.outcome = ""
+        """What became of the call, in the words of `runtime.engine.errors`; empty until the guest is done."""
+        self.arguments: tuple[Any, ...] = ()
+        self.started_ns = perf_counter_ns()
         self.instance: Instance | None = None
         self._answer: Any = None
         self._failure: EngineError | None = None
@@ -57,6 +78,11 @@ class Invocation:
             self.instance.abort(error)
 
     @property
+    def status(self) -> int:
+        """Of the answer that a `fetch` has given; 0 without one."""
+        return int(self._answer[0]) if self.name == "fetch" and self._answer is not None else 0
+
+    @property
     def settled(self) -> bool:
         """Whether there is an outcome: `result` gives it."""
         return self._answer is not None or self._failure is not None
@@ -64,6 +90,7 @@ class Invocation:
     def start(self, instance: Instance, arguments: tuple[Any, ...]) -> None:
         """Begins the call; often it is settled when this returns."""
         self.instance = instance
+        self.arguments = arguments
         engine = self.pool.engine
         engine.invocations[self] = engine.now + self.limits.wall_ms / 1000
         try:
@@ -80,7 +107,7 @@ class Invocation:
             try:
                 await self._waiter
             except asyncio.CancelledError:
-                self.abort(WorkerUnavailable("The caller has gone."))
+                self.abort(CallerGone())
                 raise
 
     def result(self) -> Any:
@@ -111,7 +138,11 @@ class Invocation:
                     self.pool.log(self.request_id, "error", f"{error.message} [{error.code}]")
             else:
                 self.pool.log(self.request_id, "error", f"After the answer: {error.message} [{error.code}]")
+        self.host_calls = instance.host_calls
+        self.outcome = "ok" if error is None else error.outcome
         instance.end_call()
+        if self.pool.observer is not None:
+            self.pool.observer.called(self, instance.cpu_ns, error)
         self.pool.release(instance)
 
     def _take_result(self, instance: Instance) -> EngineError | None:

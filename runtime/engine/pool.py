@@ -11,7 +11,7 @@ import asyncio
 from collections import deque
 from functools import partial
 from math import ceil
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from host_bindings.body import GUEST_CHUNK_BYTES, Body, BoundedBody, BytesBody, Payload, known_size
 from host_bindings.contract import Failure, LimitReached
@@ -52,6 +52,19 @@ class Answer(NamedTuple):
     """Whether an instance was made for this call."""
 
 
+class Observer(Protocol):
+    """Who is told of calls, for logs and figures. Must be quick, and must not raise."""
+
+    version_number: int
+    """Which of the script's versions these calls are of."""
+
+    def called(self, invocation: Invocation, cpu_ns: int, error: EngineError | None) -> None:
+        """The guest is done with a call, all that it did after its answer included."""
+
+    def refused(self, error: EngineError, request_id: str) -> None:
+        """A call was not let in."""
+
+
 class WorkerPool:
     """Calls of one worker version. `tenant` is what time-slices are shared among; one object for each tenant.
 
@@ -67,10 +80,12 @@ class WorkerPool:
         log: TenantLog,
         tenant: object = None,
         label: str = "",
+        observer: Observer | None = None,
     ) -> None:
         self.engine = engine
         self.limits = limits
         self.log = log
+        self.observer = observer
         self.tenant = self if tenant is None else tenant
         self._label = engine.table.add(label)
         self._component = component
@@ -236,6 +251,8 @@ class WorkerPool:
     def _refusal(self, error: LimitExceeded, request_id: str) -> LimitExceeded:
         """Tells the tenant's log of a request that was not let in: one line a second, however many there are."""
         self._refused += 1
+        if self.observer is not None:
+            self.observer.refused(error, request_id)
         now = self.engine.now
         if now - self._refusals_logged_at >= 1:
             self.log(request_id, "warn", f"{error.message} [{error.code}] Requests refused so far: {self._refused}.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -54,6 +55,7 @@ class Registry:
         except BaseException:
             self._thread.shutdown(wait=False)
             raise
+        self._woken = asyncio.Event()
         self._watching = asyncio.create_task(self._watch())
 
     async def close(self) -> None:
@@ -83,6 +85,10 @@ class Registry:
         By then `find` gives the new state. Changes that follow each other closely may come as one.
         """
         self._callbacks.append(callback)
+
+    def look_again(self) -> None:
+        """Looks for other processes' changes now, since there are some."""
+        self._woken.set()
 
     # Namespaces
 
@@ -222,7 +228,10 @@ class Registry:
                 if not failing:
                     _logger.error("What other processes deploy is not noticed at present: %s", error)
                 failing = True
-            await asyncio.sleep(POLL_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(POLL_S):
+                    await self._woken.wait()
+            self._woken.clear()
 
     def _refresh(self) -> None:
         """Brings the picture in memory up to date; runs in the database's thread, so that it cannot be cancelled."""

@@ -20,11 +20,13 @@ from runtime.settings import SettingsError
 from runtime.stopped import StoppedScript, StoppedScripts
 from runtime.supervisor.confinement import confine
 from runtime.supervisor.messages import (
+    Changed,
     Channel,
     Drain,
     Draining,
     Failed,
     Listen,
+    LookAgain,
     Manage,
     Opened,
     Start,
@@ -103,6 +105,9 @@ class _Child:
                     self._server.stop_listening(self._tenants[index])
             case Manage() if self._server is not None and not self._stopping.is_set():
                 self._do(self._server.manage(self._admin))
+                self._server.registry.subscribe(lambda *_: self._channel.send(Changed()))
+            case LookAgain() if self._server is not None:
+                self._server.registry.look_again()
             case Stops(stopped):
                 self._stopped.replace(stopped)
             case Drain():

@@ -41,6 +41,14 @@ class Manage(msgspec.Struct, frozen=True, tag=True):
     """Serve the management API: the process that did has gone."""
 
 
+class LookAgain(msgspec.Struct, frozen=True, tag=True):
+    """Another process has changed what is deployed. Without it that would be noticed a little later."""
+
+
+class Changed(msgspec.Struct, frozen=True, tag=True):
+    """The process has changed what is deployed."""
+
+
 class Stops(msgspec.Struct, frozen=True, tag=True):
     """The workers that are stopped now."""
 
@@ -73,8 +81,8 @@ class StartScript(msgspec.Struct, frozen=True, tag=True):
     version: str
 
 
-ToProcess = Start | Listen | Manage | Stops | Drain
-ToSupervisor = Opened | Failed | Draining | StartScript
+ToProcess = Start | Listen | Manage | LookAgain | Stops | Drain
+ToSupervisor = Opened | Failed | Changed | Draining | StartScript
 
 
 def _to_json(value: Any) -> str:

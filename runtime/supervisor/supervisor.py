@@ -26,10 +26,12 @@ from runtime.sockets import bind, bind_group
 from runtime.supervisor.breaker import Breaker
 from runtime.supervisor.errors import ProcessFailed
 from runtime.supervisor.messages import (
+    Changed,
     Drain,
     Draining,
     Failed,
     Listen,
+    LookAgain,
     Manage,
     Opened,
     StartScript,
@@ -182,6 +184,10 @@ class Supervisor:
             case Draining():
                 process.draining = True
                 self._share_out()
+            case Changed():
+                for other in self._processes.values():
+                    if other is not process:
+                        other.send(LookAgain())
             case StartScript(version):
                 self._start_script(version)
             case _:

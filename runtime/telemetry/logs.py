@@ -30,20 +30,39 @@ class Log:
         self._access = access
         self._handler: logging.Handler | None = None
 
-    def access(self, *, tenant: str, status: int, wall_ms: float, cpu_ms: float, request_id: str) -> None:
-        """One request, answered. `tenant` may be whatever the caller claimed to be."""
+    def access(
+        self,
+        *,
+        tenant: str,
+        status: int,
+        wall_ms: float,
+        cpu_ms: float,
+        request_id: str,
+        version: int = 0,
+        method: str = "",
+        outcome: str = "ok",
+        host_calls: int = 0,
+        bytes_in: int = 0,
+        bytes_out: int = 0,
+        cold: bool = False,
+    ) -> None:
+        """One request, answered. `tenant` may be whatever the caller claimed to be; `version` 0 is none."""
         if not self._access or self.level > logging.INFO:
             return
         if self.pretty:
+            start = "cold" if cold else "warm"
             self._writer.write(
-                f"{_clock()} {status} tenant={harmless(tenant[:64])}, wall_ms={wall_ms:.1f}, cpu_ms={cpu_ms:.1f}, "
-                f"request={harmless(request_id)}"
+                f"{_clock()} {status} {harmless(method[:16])} tenant={harmless(tenant[:64])}, version={version}, "
+                f"{outcome}, {start}, wall_ms={wall_ms:.1f}, cpu_ms={cpu_ms:.1f}, host_calls={host_calls}, "
+                f"in={bytes_in}, out={bytes_out}, request={harmless(request_id)}"
             )
         else:
             self._writer.write(
                 f'{{"time":"{_timestamp()}","level":"info","logger":"access","tenant":'
-                f'{encode_basestring_ascii(tenant[:64])},"status":{status},"wall_ms":{wall_ms:.3f},'
-                f'"cpu_ms":{cpu_ms:.3f},"request":{encode_basestring_ascii(request_id)}}}'
+                f'{encode_basestring_ascii(tenant[:64])},"version":{version},"method":'
+                f'{encode_basestring_ascii(method[:16])},"status":{status},"outcome":"{outcome}","wall_ms":{wall_ms:.3f},'
+                f'"cpu_ms":{cpu_ms:.3f},"host_calls":{host_calls},"bytes_in":{bytes_in},"bytes_out":{bytes_out},'
+                f'"cold":{"true" if cold else "false"},"request":{encode_basestring_ascii(request_id)}}}'
             )
 
     def tenant(self, tenant: str, request_id: str, level: str, message: str) -> None:
@@ -104,6 +123,10 @@ _REQUESTS_REMEMBERED = 1024
 _ENTRY_OVERHEAD_BYTES = 128
 
 
+Listener = Callable[[str, str, str], None]
+"""Is told of each entry that passes: a request id, a level and a message."""
+
+
 class TenantLog:
     """One tenant's way into the log, bounded by bytes a request and a second: the `log` of a worker pool.
 
@@ -117,8 +140,11 @@ class TenantLog:
         tenant: str,
         limits: TenantLogLimits | None = None,
         clock: Callable[[], float] = time.monotonic,
+        *,
+        listener: Listener | None = None,
     ) -> None:
         self._log = log
+        self._listener = listener
         self._tenant = tenant
         self._limits = limits or TenantLogLimits()
         self._clock = clock
@@ -151,7 +177,10 @@ class TenantLog:
         if self._dropped:
             dropped, self._dropped = self._dropped, 0
             self._notice(request_id, f"{dropped} entries were left out: this worker logs too much a second.")
-        self._log.tenant(self._tenant, request_id, level if level in TENANT_LEVELS else "info", message)
+        level = level if level in TENANT_LEVELS else "info"
+        if self._listener is not None:
+            self._listener(request_id, level, message)
+        self._log.tenant(self._tenant, request_id, level, message)
 
     def _spend(self, size: int) -> bool:
         now = self._clock()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Iterable, Iterator
 from typing import TextIO
 
 BUFFERED_CHARACTERS_MAX = 8 * 1024 * 1024
@@ -14,6 +15,11 @@ _DRAIN_S = 2.0
 _GATHER_S = 0.02
 """How long lines are gathered before they are written: a thread that woke for each line would compete with the event
 loop for every one."""
+
+
+PIECE_BYTES = 4096
+"""What is written at once. Several processes may share a stream: of a pipe's readers none sees pieces up to this size
+(PIPE_BUF) torn apart. A longer line is written alone."""
 
 
 class LineWriter:
@@ -64,8 +70,8 @@ class LineWriter:
                 closing = self._closing
             if dropped:
                 lines.append(f"{dropped} log lines were dropped: they came faster than they could be written")
-            if lines:
-                self._put("\n".join(lines) + "\n")
+            for text in _pieces(lines):
+                self._put(text)
             if closing:
                 return
 
@@ -75,3 +81,18 @@ class LineWriter:
             self._stream.flush()
         except (OSError, ValueError):
             pass  # Nobody reads the log any more; serving goes on.
+
+
+def _pieces(lines: Iterable[str]) -> Iterator[str]:
+    """Whole lines, with their line breaks, as many together as a piece may hold."""
+    piece: list[str] = []
+    size = 0
+    for line in lines:
+        length = (len(line) if line.isascii() else len(line.encode("utf-8", "replace"))) + 1
+        if piece and size + length > PIECE_BYTES:
+            yield "\n".join(piece) + "\n"
+            piece, size = [], 0
+        piece.append(line)
+        size += length
+    if piece:
+        yield "\n".join(piece) + "\n"

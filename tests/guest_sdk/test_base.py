@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import struct
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
@@ -13,7 +14,7 @@ import wasmtime
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from guest_sdk.build import BuildError, build, image, snapshot
+from guest_sdk.build import BuildError, base, build, image, snapshot
 from guest_sdk.build.binary import read_layout
 from guest_sdk.build.image import PAGE_BYTES
 from guest_sdk.build.snapshot import SCRATCH_BYTES, Change, find_changes
@@ -87,6 +88,16 @@ def test_bindings_cannot_be_used_while_a_worker_is_built(project: Project, tmp_p
 
     with pytest.raises(BuildError, match="uses a binding while it is built"):
         build(project({"entry.py": text}), wit_directory=WIT_DIRECTORY, cache=tmp_path / "cache")
+
+
+def test_bases_that_nobody_uses_any_more_go(tmp_path: Path) -> None:
+    for name in ("used", "old"):
+        (tmp_path / name / "sdk").mkdir(parents=True)
+    os.utime(tmp_path / "old", (0, 0))
+
+    base.sweep(tmp_path)
+
+    assert [path.name for path in tmp_path.iterdir()] == ["used"]
 
 
 MEMORIES = st.lists(

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sqlite3
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -145,8 +146,9 @@ async def _abort(parts: Parts) -> None:
 
 
 async def _parts_left(parts: Parts) -> object:
-    await parts.r2.head("key")
-    return len(list(parts.directory.glob("resources/*/r2_bucket/*/objects/*/*"))) > 0
+    (database,) = parts.directory.glob("resources/*/r2_bucket/*/r2.sqlite")
+    with closing(sqlite3.connect(database)) as connection:
+        return bool(connection.execute("SELECT count(*) FROM parts").fetchone()[0])
 
 
 async def _table(parts: Parts) -> None:

@@ -104,6 +104,13 @@ def prepared(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return directory
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """In full every operation; else every third one, since each needs a process under strace."""
+    if "name" in metafunc.fixturenames:
+        full = metafunc.config.getoption("--full", default=False)
+        metafunc.parametrize("name", list(SCENARIOS) if full else list(SCENARIOS)[::3])
+
+
 def points(name: str, calls: list[str], full: bool) -> list[tuple[str, range | list[int]]]:
     """Which calls to stop: every n of each, or a few."""
     if full:
@@ -112,7 +119,6 @@ def points(name: str, calls: list[str], full: bool) -> list[tuple[str, range | l
     return [(chance.choice(calls[:4]), [chance.randint(1, 3)])]
 
 
-@pytest.mark.parametrize("name", SCENARIOS)
 def test_an_operation_that_is_killed_is_done_or_not_and_done_if_it_was_acknowledged(
     name: str, prepared: Path, tmp_path: Path, full: bool, say: Callable[[str], None]
 ) -> None:
@@ -132,7 +138,6 @@ def test_an_operation_that_is_killed_is_done_or_not_and_done_if_it_was_acknowled
         say(f"{kills} kills, {after} of them when it was done already, 0 half done or lost")
 
 
-@pytest.mark.parametrize("name", SCENARIOS)
 def test_an_operation_whose_system_call_fails_is_refused_clearly_and_can_be_done_again(
     name: str, prepared: Path, tmp_path: Path, full: bool, say: Callable[[str], None]
 ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from runtime.artifacts import ArtifactStore, UploadLimits
 from runtime.control import create_control_application
 from runtime.registry import Registry
 from runtime.settings import ServerSettings, prepare_data_directory
+from runtime.telemetry.observatory import open_observatory
 
 TOKEN = "a-token-that-nobody-guesses"
 NAMESPACES = "/client/v4/accounts/local/workers/dispatch/namespaces"
@@ -97,7 +98,9 @@ async def serve_control(settings: ServerSettings, artifacts_directory: Path) -> 
     sql = SqlService(settings.resources_directory)
     resources = Resources(settings.resources_directory, sql)
     artifacts = ArtifactStore(artifacts_directory, UploadLimits(upload_bytes_max=settings.upload_bytes_max))
-    application = create_control_application(registry, artifacts, resources, TOKEN, settings)
+    observing = AsyncExitStack()
+    observatory = await open_observatory(observing, settings.telemetry_directory)
+    application = create_control_application(registry, artifacts, resources, TOKEN, settings, observatory=observatory)
     runner = web.AppRunner(application, access_log=None, lingering_time=1)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -111,6 +114,7 @@ async def serve_control(settings: ServerSettings, artifacts_directory: Path) -> 
     finally:
         await http.close()
         await runner.cleanup()
+        await observing.aclose()
         await resources.close()
         await sql.close()
         await registry.close()
