@@ -15,6 +15,15 @@ from tests.e2e.server import start
 from tests.hostile import bystander
 from tests.hostile.site import STORAGE, Site, open_site
 
+TIMEOUT_S = 180
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A timeout of a test's own, without what its fixtures build and compile: on a busy machine that takes minutes."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent) and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(TIMEOUT_S, func_only=True))
+
 
 @pytest.fixture(scope="session")
 def full(pytestconfig: pytest.Config) -> bool:

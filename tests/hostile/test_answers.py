@@ -16,7 +16,7 @@ from tests.hostile.site import Site, check_refused
 
 @pytest.fixture(scope="module")
 def attacker(site: Site) -> str:
-    site.deploy("attacker", cpu_ms=1_000, wall_ms=1_500, response_body_bytes_max=5_000_000)
+    site.deploy("attacker", cpu_ms=1_000, wall_ms=3_000, response_body_bytes_max=5_000_000)
     site.call("attacker", "work?0")
     return "attacker"
 
@@ -137,7 +137,7 @@ def test_a_body_that_is_not_ended_is_broken_off_in_time(site: Site, attacker: st
     taken = site.attack(lambda: broken_off(site, attacker, attack))
 
     assert taken in (b"", b"begun")
-    assert site.logged(attacker, "After the answer: Worker took too long to answer. (limit: 1500 ms) [limit.wall]")
+    assert site.logged(attacker, "After the answer: Worker took too long to answer. (limit: 3000 ms) [limit.wall]")
 
 
 def test_a_trap_in_the_middle_of_a_body_breaks_it_off(site: Site, attacker: str) -> None:

@@ -203,14 +203,14 @@ def test_a_body_that_breaks_off_ends_its_request(site: Site) -> None:
 
 
 def test_callers_that_never_read_hold_nothing_for_long(site: Site) -> None:
-    site.deploy("not-read", wall_ms=1_000)
+    site.deploy("not-read", wall_ms=3_000)
 
     def strike() -> None:
         with ExitStack() as stack:
             for _ in range(20):
                 connection = stack.enter_context(connect(site))
                 connection.sendall(b"GET /endless_body HTTP/1.1\r\nHost: a\r\nX-User-ID: not-read\r\n\r\n")
-            time.sleep(1.5)
+            time.sleep(3.5)
             assert site.call("not-read", "sized?5").text == "xxxxx"
 
     site.attack(strike)
@@ -219,7 +219,7 @@ def test_callers_that_never_read_hold_nothing_for_long(site: Site) -> None:
 
 
 def test_callers_that_leave_in_the_middle_leave_nothing_behind(site: Site) -> None:
-    site.deploy("left", wall_ms=700)
+    site.deploy("left", wall_ms=3_000, instances_max=100)
 
     def strike() -> None:
         for _ in range(50):
