@@ -1,4 +1,4 @@
-"""The management API: dispatch namespaces and scripts, in the shapes of Cloudflare's API v4.
+"""The management API: scripts and their versions, KV, R2, D1 and tokens, in the shapes of Cloudflare's API v4.
 
 `runtime.server` serves the application on its own port, on the loopback interface only. Everything that comes in here
 is hostile until the token has been seen, and uploads stay so after it.

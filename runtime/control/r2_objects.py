@@ -201,7 +201,7 @@ def _object(found: StoredObject) -> ObjectResult:
 
 
 def _headers(found: StoredObject) -> dict[str, str]:
-    """What was stored with the object. It is shown as a download, since a tenant chose what it is."""
+    """What was stored with the object. A tenant chose its type, so that no browser is to run what is in it."""
     stored = msgspec.json.decode(found.http_metadata_json)
     headers = dict(ANSWER_HEADERS)
     headers["Content-Type"] = "application/octet-stream"

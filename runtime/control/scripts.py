@@ -241,6 +241,16 @@ ROUTES = (
     *script_routes(
         "POST", "/start", start_script, "Let a script run again that was stopped", "deploy", result=ScriptResult
     ),
+    Route(
+        "DELETE",
+        "/accounts/{account}/workers/services/{script}",
+        delete_script,
+        "Delete a script, as wrangler does it",
+        "deploy",
+        "script",
+        DeletedScript,
+        query=DeleteQuery,
+    ),
     *script_routes("GET", "/tags", get_tags, "List a script's tags", "read", result=list[str]),
     *script_routes(
         "PUT", "/tags", set_tags, "Replace a script's tags", "deploy", result=list[str], body=JsonBody(list[str])

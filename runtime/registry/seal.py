@@ -33,7 +33,7 @@ class Seal(Protocol):
 
 
 class Unsealed:
-    """Keeps secrets as they are. Releases before 0.2 did; it is left for reading what they wrote, and for tests."""
+    """Keeps secrets as they are, as the registry's first form did. For tests; `load_seal` never gives it."""
 
     def seal(self, secret: bytes, context: bytes) -> bytes:
         return secret

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from urllib.error import HTTPError
 
 import pytest
 
@@ -158,7 +159,7 @@ def test_dispatch_namespaces(wrangler: Wrangler, name: str) -> None:
     assert name not in wrangler("dispatch-namespace", "list")
 
 
-def test_secrets_of_a_script(wrangler: Wrangler, platform: Platform, name: str, tmp_path: Path) -> None:
+def test_a_scripts_secrets_and_its_end(wrangler: Wrangler, platform: Platform, name: str, tmp_path: Path) -> None:
     deploy(platform, name)
     wrangler("secret", "put", "KEY", "--name", name, stdin="battery staple")
     assert platform.answer(name, "/env/KEY") == "battery staple"
@@ -169,6 +170,9 @@ def test_secrets_of_a_script(wrangler: Wrangler, platform: Platform, name: str, 
     assert platform.answer(name, "/env/KEY") == "battery staple"
     wrangler("secret", "delete", "KEY", "--name", name)
     assert platform.answer(name, "/env/KEY") == "None"
+    wrangler("delete", "--name", name)
+    with pytest.raises(HTTPError, match="404"):
+        platform.answer(name, "/env/KEY")
 
 
 def test_versions_are_listed_and_rolled_back(wrangler: Wrangler, platform: Platform, name: str) -> None:
