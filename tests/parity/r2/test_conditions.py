@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import time
 from typing import Any
 
 import pytest
@@ -14,8 +13,8 @@ from tests.parity.sides import Parity
 
 CONTENT = "0123456789"
 ETAG = hashlib.md5(CONTENT.encode()).hexdigest()
-NOW = int(time.time() * 1000)
-BEFORE, AFTER = NOW - 10_000_000, NOW + 10_000_000
+BEFORE, AFTER = 1_000_000_000_000, 4_000_000_000_000
+"""Long before and long after now. Fixed, since they are in tests' names."""
 
 
 def tried(condition: Any) -> list[Operation]:
