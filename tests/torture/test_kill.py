@@ -195,7 +195,7 @@ class _answer:
 
 def _padding(number: int) -> str:
     """Text of different lengths, so that every way of storing a value is met."""
-    return "x" * (number % 5 * number % 20_000)
+    return "x" * (number % 5 * number * 7 % 60_000)
 
 
 def test_what_was_acknowledged_is_there_after_each_kill(
