@@ -189,6 +189,12 @@ def forget_garbage(connection: apsw.Connection, files: Sequence[str]) -> None:
         connection.execute("DELETE FROM garbage WHERE file = ?", (file,))
 
 
+def files_on_disk(connection: apsw.Connection) -> set[str]:
+    """The names of all files outside of the database that objects and parts have."""
+    sql = "SELECT file FROM objects UNION SELECT file FROM parts EXCEPT SELECT file FROM small_files"
+    return {file for (file,) in rows(connection, sql, ())}
+
+
 def claim(connection: apsw.Connection, files: Sequence[str]) -> set[str]:
     """Which of the files belong to an object or a part. The others become garbage."""
     used = {file for file in files if _in_use(connection, file)}

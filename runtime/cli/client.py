@@ -46,7 +46,7 @@ class AdminClient:
         self._token = token
 
     def create_namespace(self, name: str) -> Any:
-        return self._call("POST", "", body=json.dumps({"name": name}).encode(), content_type="application/json")
+        return self._call("POST", "", content={"name": name})
 
     def scripts(self, namespace: str) -> list[dict[str, Any]]:
         """All scripts of a namespace, by name."""
@@ -103,8 +103,7 @@ class AdminClient:
         return result
 
     def create_token(self, body: dict[str, Any]) -> dict[str, Any]:
-        content = json.dumps(body).encode()
-        result: dict[str, Any] = self._call("POST", "", under="tokens", body=content, content_type="application/json")
+        result: dict[str, Any] = self._call("POST", "", under="tokens", content=body)
         return result
 
     def tokens(self) -> list[dict[str, Any]]:
@@ -115,8 +114,19 @@ class AdminClient:
         self._call("DELETE", f"/{quote(id, safe='')}", under="tokens")
 
     def call(self, method: str, path: str, *, under: str, **options: Any) -> Any:
-        """The result of a request below the account; `under` is where `path` begins."""
+        """The result of a request below the account; `under` is where `path` begins.
+
+        What is sent is `content` as JSON, or `body` of `length` bytes and `content_type`.
+        """
         return self._call(method, path, under=under, **options)
+
+    def call_script(self, method: str, namespace: str, name: str, path: str, **options: Any) -> Any:
+        """As `call`, below a script."""
+        return self._call(method, _script_path(namespace, name) + path, **options)
+
+    @property
+    def port(self) -> int:
+        return self._port
 
     def _call(self, method: str, path: str, **options: Any) -> Any:
         return self._envelope(method, path, **options)["result"]
@@ -126,12 +136,15 @@ class AdminClient:
         method: str,
         path: str,
         *,
+        content: object = None,
         body: bytes | Iterator[bytes] | None = None,
         length: int | None = None,
         content_type: str | None = None,
         under: str = "workers/dispatch/namespaces",
     ) -> dict[str, Any]:
         headers = {"Authorization": f"Bearer {self._token}"}
+        if content is not None:
+            body, content_type = json.dumps(content).encode(), "application/json"
         if content_type is not None:
             headers["Content-Type"] = content_type
         if length is not None:

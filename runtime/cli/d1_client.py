@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import http.client
-import json
 import shutil
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -60,10 +59,7 @@ class D1Client:
         return result
 
     def _post(self, path: str, content: object) -> Any:
-        body = json.dumps(content).encode()
-        return self._client.call(
-            "POST", self._path + path, under="d1/database", body=body, content_type="application/json"
-        )
+        return self._client.call("POST", self._path + path, under="d1/database", content=content)
 
 
 def _transfer(

@@ -19,9 +19,17 @@ _COMMANDS = {
     "deploy": "runtime.cli.deploy",
     "tenants": "runtime.cli.tenants",
     "delete": "runtime.cli.delete",
-    "token": "runtime.cli.token",
     "start": "runtime.cli.start",
+    "versions": "runtime.cli.versions",
+    "rollback": "runtime.cli.versions",
+    "secret": "runtime.cli.secret",
+    "tail": "runtime.cli.tail",
+    "usage": "runtime.cli.usage",
     "d1": "runtime.cli.d1",
+    "backup": "runtime.cli.backup",
+    "restore": "runtime.cli.backup",
+    "token": "runtime.cli.token",
+    "config": "runtime.cli.config",
 }
 
 

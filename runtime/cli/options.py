@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
+from runtime.cli.client import AdminClient, connect
 from runtime.settings import ServerSettings, read_settings
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -28,5 +29,14 @@ def server_options(function: _F) -> _F:
     return function
 
 
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
+
+
 def server_settings(namespace: str | None, admin_port: int | None, data: Path | None) -> ServerSettings:
     return read_settings(namespace=namespace, admin_port=admin_port, data=data)
+
+
+def connected(**where: Any) -> tuple[AdminClient, str]:
+    """A client of the server, and the dispatch namespace to work in, from the values of `server_options`."""
+    settings = server_settings(**where)
+    return connect(settings), settings.namespace

@@ -3,42 +3,31 @@
 from __future__ import annotations
 
 import json
-import sys
-from pathlib import Path
 from typing import Any
 
 import click
 
-from runtime.cli.client import connect
-from runtime.cli.options import server_options, server_settings
+from runtime.cli.options import connected, json_option, server_options
+from runtime.cli.table import moment, print_table
 
 
 @click.command()
 @server_options
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
-def tenants(namespace: str | None, admin_port: int | None, data: Path | None, as_json: bool) -> None:
+@json_option
+def tenants(as_json: bool, **where: Any) -> None:
     """List the tenants of a dispatch namespace."""
-    settings = server_settings(namespace, admin_port, data)
-    scripts = connect(settings).scripts(settings.namespace)
+    client, namespace = connected(**where)
+    scripts = client.scripts(namespace)
     if as_json:
         click.echo(json.dumps(scripts, indent=2))
     elif scripts:
-        _print_table(scripts)
+        print_table(("NAME", "STATE", "VERSION", "DEPLOYED", "COMPONENT", "BINDINGS"), map(_row, scripts))
     else:
-        click.echo(f"Nothing is deployed in the namespace {settings.namespace}.", err=True)
+        click.echo(f"Nothing is deployed in the namespace {namespace}.", err=True)
 
 
-def _print_table(scripts: list[dict[str, Any]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table("NAME", "STATE", "VERSION", "DEPLOYED", "COMPONENT", "BINDINGS", box=None, pad_edge=False)
-    for script in scripts:
-        bindings = ", ".join(f"{binding['name']} ({binding['type']})" for binding in script["bindings"])
-        deployed = script["modified_on"][:19].replace("T", " ") + "Z"
-        state = "stopped" if script["stopped"] else "deployed"
-        cells = (script["id"], state, str(script["version_number"]), deployed, script["etag"][:12], bindings)
-        table.add_row(*[Text(cell) for cell in cells])
-    # Piped somewhere, a line is as long as it has to be.
-    Console(width=None if sys.stdout.isatty() else 10_000).print(table)
+def _row(script: dict[str, Any]) -> tuple[str, ...]:
+    bindings = ", ".join(f"{binding['name']} ({binding['type']})" for binding in script["bindings"])
+    state = "stopped" if script["stopped"] else "deployed"
+    version = str(script["version_number"])
+    return script["id"], state, version, moment(script["modified_on"]), script["etag"][:12], bindings

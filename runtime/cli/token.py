@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import click
 
-from runtime.cli.client import AdminClient, connect
-from runtime.cli.options import server_options, server_settings
+from runtime.cli.options import connected, json_option, server_options
+from runtime.cli.table import print_table
 
-PERMISSIONS = ("read", "deploy", "data")
+PERMISSIONS = ("read", "deploy", "data", "call")
 
 
 @click.group()
@@ -36,7 +34,7 @@ def token() -> None:
 @click.option("--tenant", metavar="NAMESPACE/SCRIPT", help="The only tenant that it is for.  [default: all]")
 @click.option("--days", type=click.IntRange(1, 36_500), help="For how many days it is good.  [default: for ever]")
 @server_options
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
+@json_option
 def create(
     name: str, permissions: tuple[str, ...], tenant: str | None, days: int | None, as_json: bool, **where: Any
 ) -> None:
@@ -46,7 +44,7 @@ def create(
         body["tenant"] = tenant
     if days is not None:
         body["expires_on"] = (datetime.now(UTC) + timedelta(days=days)).isoformat()
-    created = _client(**where).create_token(body)
+    created = connected(**where)[0].create_token(body)
     if as_json:
         click.echo(json.dumps(created, indent=2))
         return
@@ -56,10 +54,10 @@ def create(
 
 @token.command(name="list")
 @server_options
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
+@json_option
 def list_tokens(as_json: bool, **where: Any) -> None:
     """List the tokens that there are, without their values."""
-    found = _client(**where).tokens()
+    found = connected(**where)[0].tokens()
     if as_json:
         click.echo(json.dumps(found, indent=2))
     elif found:
@@ -73,21 +71,12 @@ def list_tokens(as_json: bool, **where: Any) -> None:
 @server_options
 def revoke(id: str, **where: Any) -> None:
     """Revoke a token, which ends at once."""
-    _client(**where).delete_token(id)
+    connected(**where)[0].delete_token(id)
     click.echo(f"Revoked {id}.", err=True)
 
 
-def _client(namespace: str | None, admin_port: int | None, data: Path | None) -> AdminClient:
-    return connect(server_settings(namespace, admin_port, data))
-
-
 def _print_table(tokens: list[dict[str, Any]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table("ID", "NAME", "FOR", "MAY", "STATUS", "UNTIL", box=None, pad_edge=False)
-    shown: list[Callable[[dict[str, Any]], str]] = [
+    cells: list[Callable[[dict[str, Any]], str]] = [
         lambda each: each["id"],
         lambda each: each["name"],
         lambda each: each.get("tenant", "all tenants"),
@@ -95,7 +84,4 @@ def _print_table(tokens: list[dict[str, Any]]) -> None:
         lambda each: each["status"],
         lambda each: each.get("expires_on", "for ever")[:10],
     ]
-    for each in tokens:
-        table.add_row(*[Text(cell(each)) for cell in shown])
-    # Piped somewhere, a line is as long as it has to be.
-    Console(width=None if sys.stdout.isatty() else 10_000).print(table)
+    print_table(("ID", "NAME", "FOR", "MAY", "STATUS", "UNTIL"), ([cell(each) for cell in cells] for each in tokens))

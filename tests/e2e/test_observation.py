@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -14,7 +17,7 @@ import pytest
 from guest_sdk.build import build
 from host_bindings import WIT_DIRECTORY
 from tests.components import GUESTS
-from tests.e2e.server import SCRIPTS, TOKEN, Server, start
+from tests.e2e.server import ROOT, SCRIPTS, TOKEN, Server, start
 
 BODY = b"twelve bytes"
 
@@ -199,6 +202,33 @@ def test_a_tail_shows_only_what_its_filters_let_through(server: Server) -> None:
         return found
 
     assert {event["outcome"] for event in asyncio.run(both())} == {"exception"}
+
+
+def test_the_command_line_shows_a_tail(server: Server) -> None:
+    command = [sys.executable, "-m", "runtime.cli.main", "tail", "acme", "--method", "get", "--search", "/fail"]
+    environment = {**os.environ, "CLOISTER_ADMIN_PORT": str(server.admin_port), "CLOISTER_ADMIN_TOKEN": TOKEN}
+
+    def shown(*options: str) -> str:
+        piped: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        with subprocess.Popen([*command, *options, "--count", "1"], cwd=ROOT, env=environment, **piped) as process:
+            try:
+                assert process.stderr is not None and process.stderr.readline() == "Watching acme ...\n"
+                deadline = time.monotonic() + 30
+                while process.poll() is None and time.monotonic() < deadline:
+                    server.request("GET", "/", user="acme")
+                    server.request("GET", "/fail", user="acme")
+                    time.sleep(0.1)
+            finally:
+                process.terminate()
+            output, errors = process.communicate()
+        assert process.returncode == 0, errors
+        return output
+
+    pretty, event = shown("--outcome", "exception"), json.loads(shown("--json"))
+
+    assert " GET " in pretty and "/fail exception (cpu_ms=" in pretty
+    assert "CustomError" in pretty
+    assert (event["outcome"], event["exceptions"][0]["name"]) == ("exception", "CustomError")
 
 
 def test_a_tails_address_is_good_only_as_long_as_the_tail(server: Server) -> None:

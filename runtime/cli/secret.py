@@ -1,0 +1,78 @@
+"""`cloister secret`: a tenant's secrets. Values come from standard input or a prompt, and are never shown."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+from urllib.parse import quote
+
+import click
+
+from runtime.cli.errors import CommandError, ExitCode
+from runtime.cli.options import connected, json_option, server_options
+
+
+@click.group()
+def secret() -> None:
+    """Set, list and delete a tenant's secrets. Each change deploys a new version."""
+
+
+@secret.command()
+@click.argument("name")
+@click.argument("key")
+@server_options
+def put(name: str, key: str, **where: Any) -> None:
+    """Set the secret KEY of the tenant NAME: what standard input holds, or what is typed at the prompt.
+
+    One line end at the end of standard input is not part of the value.
+    """
+    client, namespace = connected(**where)
+    client.call_script("PUT", namespace, name, "/secrets", content={"name": key, "text": _value(), "type": _TYPE})
+    click.echo(f"{key} of {name} is set.", err=True)
+
+
+@secret.command("list")
+@click.argument("name")
+@server_options
+@json_option
+def list_secrets(name: str, as_json: bool, **where: Any) -> None:
+    """List the names of the secrets of the tenant NAME."""
+    client, namespace = connected(**where)
+    found = client.call_script("GET", namespace, name, "/secrets")
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+    else:
+        click.echo("".join(f"{each['name']}\n" for each in found), nl=False)
+
+
+@secret.command()
+@click.argument("name")
+@click.argument("key")
+@server_options
+def delete(name: str, key: str, **where: Any) -> None:
+    """Delete the secret KEY of the tenant NAME."""
+    client, namespace = connected(**where)
+    client.call_script("DELETE", namespace, name, f"/secrets/{quote(key, safe='')}")
+    click.echo(f"{key} of {name} is deleted.", err=True)
+
+
+_TYPE = "secret_text"
+
+
+def _value() -> str:
+    # Not an argument: anyone on the machine can see those, and shells keep them.
+    if sys.stdin.isatty():
+        return str(click.prompt("Value", hide_input=True, err=True))
+    try:
+        text = sys.stdin.buffer.read().decode()
+    except UnicodeDecodeError:
+        raise CommandError("A secret is text, in UTF-8.", exit_code=ExitCode.USAGE) from None
+    text = text.removesuffix("\n").removesuffix("\r")
+    if not text:
+        raise CommandError(
+            "Standard input holds no value.",
+            solution="printf %s VALUE | cloister secret put …",
+            exit_code=ExitCode.USAGE,
+        )
+    return text
