@@ -30,6 +30,7 @@ _COMMANDS = {
     "restore": "runtime.cli.backup",
     "token": "runtime.cli.token",
     "config": "runtime.cli.config",
+    "doctor": "runtime.cli.doctor",
 }
 
 

@@ -21,6 +21,16 @@ def archive(run_cli: RunCli, server: Control, tmp_path: Path) -> Path:
     return made
 
 
+def test_a_folder_is_a_backup_too(run_cli: RunCli, server: Control, tmp_path: Path) -> None:
+    folder, restored = tmp_path / "folder", tmp_path / "restored"
+
+    assert run_cli("backup", folder, "--data", server.settings.data).exit_code == 0
+    assert run_cli("restore", folder, "--data", restored).exit_code == 0
+
+    assert (restored / "registry.sqlite").exists() and (restored / "secrets.key").exists()
+    assert {path.stat().st_mode & 0o077 for path in restored.rglob("*")} == {0}
+
+
 def test_nothing_is_replaced(run_cli: RunCli, server: Control, archive: Path) -> None:
     again = run_cli("backup", archive, "--data", server.settings.data)
     over = run_cli("restore", archive, "--data", server.settings.data)
