@@ -27,7 +27,7 @@ def test_a_folder_is_a_backup_too(run_cli: RunCli, server: Control, tmp_path: Pa
     assert run_cli("backup", folder, "--data", server.settings.data).exit_code == 0
     assert run_cli("restore", folder, "--data", restored).exit_code == 0
 
-    assert (restored / "registry.sqlite").exists() and (restored / "secrets.key").exists()
+    assert (restored / "registry.sqlite").exists() and not (restored / "backup.json").exists()
     assert {path.stat().st_mode & 0o077 for path in restored.rglob("*")} == {0}
 
 
