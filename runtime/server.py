@@ -24,6 +24,7 @@ from host_bindings.scope import Resources
 from host_bindings.wasi.console import flush
 from runtime.artifacts import ArtifactStore, UploadLimits
 from runtime.control import create_control_application, load_admin_token
+from runtime.dashboard import add_dashboard
 from runtime.dispatcher.callers import open_resolver
 from runtime.dispatcher.dispatcher import Dispatcher
 from runtime.dispatcher.http import IDLE_S, HttpServer
@@ -273,6 +274,7 @@ async def _start(
     application = create_control_application(
         registry, artifacts, resources, token, settings, policy, stopped, observatory=observatory
     )
+    add_dashboard(application)
     # Set up only by the process that serves it: it looks after what its uploads leave on disk.
     management = web.AppRunner(
         application,

@@ -25,6 +25,10 @@ ENVIRONMENT_PREFIX = "CLOISTER_"
 NAME_PATTERN = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9])?")
 """The names of dispatch namespaces and of scripts (use `fullmatch`)."""
 
+DASHBOARD_COOKIE = "cloister_dashboard"
+"""The name of the dashboard's session cookie. Browsers send it to the tenants' port too: they tell hosts apart, not
+ports."""
+
 NAME_RULE = "1 to 63 lower-case letters, digits, '-' and '_', beginning and ending with a letter or digit"
 
 MIB = 1024 * 1024

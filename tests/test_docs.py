@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import fields
@@ -12,9 +13,11 @@ import pytest
 
 from runtime.cli.serve import serve
 from runtime.control.application import ROUTES
+from runtime.control.metrics import _COUNTERS, _Collector
 from runtime.control.reference import reference
 from runtime.engine.limits import Limits, limit_bounds, limit_codes
 from runtime.settings import ENVIRONMENT_PREFIX, ServerSettings
+from runtime.telemetry.ledger import Total
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -134,3 +137,21 @@ def anchors(file: Path) -> set[str]:
     """The names that GitHub gives to headings."""
     headings = HEADING.findall(file.read_text(encoding="utf-8"))
     return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
+def test_the_grafana_dashboard_asks_for_metrics_that_there_are() -> None:
+    dashboard = json.loads((DOCS / "grafana.json").read_text())
+    asked = {
+        name
+        for panel in dashboard["panels"]
+        for target in panel["targets"]
+        for name in re.findall(r"cloister_\w+", target["expr"])
+    }
+    offered: set[str] = set()
+    for metric in _Collector(
+        [Total("n", "s", name, "0", 1.0) for name in ("wall_bucket", *_COUNTERS)], {}, {}
+    ).collect():
+        suffixes = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_sum", "_count")}[metric.type]
+        offered |= {metric.name + suffix for suffix in suffixes}
+
+    assert asked and asked <= offered

@@ -69,6 +69,10 @@ ROUTES = (
     *usage.ROUTES,
 )
 
+PARTS = web.AppKey("parts", Parts)
+AUTHENTICATION = web.AppKey("authentication", Authentication)
+"""Under these keys the application has what a view of it for people is made from."""
+
 OPENAPI_PATH = f"{BASE}/openapi.json"
 
 HOUSEKEEPING_S = 3600.0
@@ -101,6 +105,7 @@ def create_control_application(
     authentication = Authentication(token, registry)
     guards = [answer_errors, check_origin(settings.admin_host_names), check_token(authentication)]
     application = web.Application(middlewares=guards)
+    application[PARTS], application[AUTHENTICATION] = parts, authentication
     for route in ROUTES:
         application.router.add_route(route.method, route.pattern, serve(route, parts))
         if route.method == "GET":

@@ -21,6 +21,9 @@ ACCESS = web.RequestKey("access", Access)
 CAPABILITIES = "/client/v4/transfers/"
 """Addresses that hold a secret of their own; clients call them without a token, as they do signed addresses."""
 
+PAGES = "/dashboard"
+"""Addresses that are called by browsers, which have a session in place of a token; `runtime.dashboard` sees to it."""
+
 _logger = logging.getLogger(__name__)
 
 
@@ -75,7 +78,7 @@ def check_origin(host_names: Collection[str]) -> Middleware:
 def check_token(authentication: Authentication) -> Middleware:
     """Lets in only requests with a bearer token that is in force, and notes what it gives access to.
 
-    Addresses below `CAPABILITIES` need none: who knows one may use it.
+    Addresses below `CAPABILITIES` need none: who knows one may use it. Those below `PAGES` see to it themselves.
     """
 
     @web.middleware
@@ -83,7 +86,7 @@ def check_token(authentication: Authentication) -> Middleware:
         access = authentication.access(request.headers.get("Authorization", ""))
         if access is not None:
             request[ACCESS] = access
-        elif not request.path.startswith(CAPABILITIES):
+        elif not (request.path.startswith((CAPABILITIES, f"{PAGES}/")) or request.path == PAGES):
             message = "Authentication error: send a token as `Authorization: Bearer TOKEN`."
             raise ControlError(401, Code.AUTHENTICATION, message, {"WWW-Authenticate": "Bearer"})
         return await handler(request)

@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from functools import lru_cache
 from http import HTTPStatus
 
+from runtime.settings import DASHBOARD_COOKIE
+
 RESPONSE_HEADER_BYTES_MAX = 64 * 1024
 RESPONSE_HEADERS_MAX = 256
 
@@ -34,6 +36,8 @@ _RESPONSE_OWNED = (*_HOP_BY_HOP, "content-length", "date", "x-request-id")
 _LINES = re.compile(r"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]++:[^\x00-\x08\x0a-\x1f\x7f]*+\n)*+")
 _OWNED_LINE = re.compile(rf"^(?:{'|'.join(_RESPONSE_OWNED)}):.*\n", re.IGNORECASE | re.MULTILINE)
 _CONTENT_LENGTH = re.compile(r"^content-length:[ \t]*([0-9]{1,18})[ \t]*$", re.IGNORECASE | re.MULTILINE)
+_OPERATORS = DASHBOARD_COOKIE.encode()
+_OPERATORS_LINE = re.compile(rb"^cookie:[^\n]*" + _OPERATORS + rb"[^\n]*\n", re.MULTILINE)
 _AUTHORITY = re.compile(r"(?:[A-Za-z0-9\-._~%!$&'()*+,;=]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{0,5})?")
 _CACHED_CHARACTERS_MAX = 512
 
@@ -52,8 +56,8 @@ def request_header_text(
     """A request's headers as the contract has them: names in lower case, without those that are `dropped`.
 
     `identity` is the header, in lower case, that names the tenant: other spellings of it with underscores, which
-    some frameworks would take for the same, are left out. Values are UTF-8, or else ISO 8859-1. Raises
-    `InvalidRequest`.
+    some frameworks would take for the same, are left out; so are the dashboard's cookies, which a browser sends to
+    every port of a host. Values are UTF-8, or else ISO 8859-1. Raises `InvalidRequest`.
     """
     lines: list[bytes] = []
     nominated: bytes | None = None
@@ -72,10 +76,19 @@ def request_header_text(
     joined = b"".join(lines)
     if joined.count(b"\n") != len(lines) or b"\r" in joined or b"\0" in joined:
         raise InvalidRequest("A header has a character that no header may have.")
+    if _OPERATORS in joined:
+        joined = _OPERATORS_LINE.sub(_without_operators_cookies, joined)
     try:
         return joined.decode()
     except UnicodeDecodeError:
         return joined.decode("latin-1")
+
+
+def _without_operators_cookies(line: re.Match[bytes]) -> bytes:
+    """The dashboard's cookies are no worker's business."""
+    cookies = line[0].removeprefix(b"cookie:").strip().split(b";")
+    kept = [cookie.strip() for cookie in cookies if not cookie.strip().startswith(_OPERATORS)]
+    return b"cookie: %b\n" % b"; ".join(kept) if kept else b""
 
 
 @lru_cache(maxsize=1024)

@@ -17,9 +17,10 @@ from host_bindings.d1.service import SqlService
 from host_bindings.scope import Resources
 from runtime.artifacts import ArtifactStore, UploadLimits
 from runtime.control import create_control_application
+from runtime.dashboard import add_dashboard
 from runtime.registry import Registry
 from runtime.settings import ServerSettings, prepare_data_directory
-from runtime.telemetry.observatory import open_observatory
+from runtime.telemetry.observatory import Observatory, open_observatory
 
 TOKEN = "a-token-that-nobody-guesses"
 NAMESPACES = "/client/v4/accounts/local/workers/dispatch/namespaces"
@@ -64,6 +65,7 @@ class Control:
     artifacts: ArtifactStore
     resources: Resources
     settings: ServerSettings
+    observatory: Observatory
     port: int
 
     async def call(self, method: str, path: str, **options: Any) -> Answer:
@@ -101,6 +103,7 @@ async def serve_control(settings: ServerSettings, artifacts_directory: Path) -> 
     observing = AsyncExitStack()
     observatory = await open_observatory(observing, settings.telemetry_directory)
     application = create_control_application(registry, artifacts, resources, TOKEN, settings, observatory=observatory)
+    add_dashboard(application)
     runner = web.AppRunner(application, access_log=None, lingering_time=1)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -110,7 +113,7 @@ async def serve_control(settings: ServerSettings, artifacts_directory: Path) -> 
     try:
         if not await registry.list_namespaces():
             await registry.create_namespace("production")
-        yield Control(http, registry, artifacts, resources, settings, port)
+        yield Control(http, registry, artifacts, resources, settings, observatory, port)
     finally:
         await http.close()
         await runner.cleanup()

@@ -55,6 +55,21 @@ def test_another_spelling_of_the_identity_header_stays_outside() -> None:
     assert request_header_text(headers, b"x-user-id") == "x-user-id: user1\na_b: kept\n"
 
 
+@pytest.mark.parametrize(
+    ("sent", "passed"),
+    [
+        (b"a=1; cloister_dashboard=secret; b=2", "cookie: a=1; b=2\n"),
+        (b"cloister_dashboard=secret", ""),
+        (b"cloister_dashboard_login=secret;a=1", "cookie: a=1\n"),
+        (b"a=1;cloister_dashboard=secret", "cookie: a=1\n"),
+    ],
+)
+def test_the_dashboards_cookies_stay_outside(sent: bytes, passed: str) -> None:
+    headers = [(b"Accept", b"*/*"), (b"Cookie", sent), (b"X-Last", b"cloister_dashboard")]
+
+    assert request_header_text(headers) == f"accept: */*\n{passed}x-last: cloister_dashboard\n"
+
+
 def test_request_values_are_utf8_or_else_latin1() -> None:
     assert request_header_text([(b"a", "é".encode())]) == "a: é\n"
     assert request_header_text([(b"a", b"\xe9")]) == "a: é\n"
