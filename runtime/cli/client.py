@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import quote, urlencode
 
 from runtime.cli.errors import CommandError, ExitCode
@@ -120,6 +122,10 @@ class AdminClient:
         """
         return self._call(method, path, under=under, **options)
 
+    def page(self, path: str, *, under: str) -> dict[str, Any]:
+        """A page of a listing: {result, result_info} and what else an answer has."""
+        return self._envelope("GET", path, under=under)
+
     def call_script(self, method: str, namespace: str, name: str, path: str, **options: Any) -> Any:
         """As `call`, below a script."""
         return self._call(method, _script_path(namespace, name) + path, **options)
@@ -131,7 +137,20 @@ class AdminClient:
     def _call(self, method: str, path: str, **options: Any) -> Any:
         return self._envelope(method, path, **options)["result"]
 
-    def _envelope(
+    def download(self, path: str, *, under: str, target: BinaryIO) -> None:
+        """Writes what a request is answered with, as it is, to a file."""
+        with self._answer("GET", path, under=under) as response:
+            if response.status == 200:
+                shutil.copyfileobj(response, target, _CHUNK_BYTES)
+            else:
+                _read(response.status, response.read())
+
+    def _envelope(self, method: str, path: str, **options: Any) -> dict[str, Any]:
+        with self._answer(method, path, **options) as response:
+            return _read(response.status, response.read())
+
+    @contextlib.contextmanager
+    def _answer(
         self,
         method: str,
         path: str,
@@ -141,7 +160,7 @@ class AdminClient:
         length: int | None = None,
         content_type: str | None = None,
         under: str = "workers/dispatch/namespaces",
-    ) -> dict[str, Any]:
+    ) -> Iterator[http.client.HTTPResponse]:
         headers = {"Authorization": f"Bearer {self._token}"}
         if content is not None:
             body, content_type = json.dumps(content).encode(), "application/json"
@@ -159,16 +178,23 @@ class AdminClient:
             except (BrokenPipeError, ConnectionResetError):
                 pass  # The server answered before it had all of the body: the answer says why.
             response = connection.getresponse()
-            return _read(response.status, response.read())
         except (OSError, http.client.HTTPException) as error:
-            raise CommandError(
-                f"The server does not answer on 127.0.0.1:{self._port}.",
-                str(error) or type(error).__name__,
-                "Start it with `cloister serve`, or name its port with --admin-port or CLOISTER_ADMIN_PORT.",
-                ExitCode.UNREACHABLE,
-            ) from error
+            connection.close()
+            raise self._silent(error) from error
+        try:
+            yield response
+        except http.client.HTTPException as error:
+            raise self._silent(error) from error
         finally:
             connection.close()
+
+    def _silent(self, error: Exception) -> CommandError:
+        return CommandError(
+            f"The server does not answer on 127.0.0.1:{self._port}.",
+            str(error) or type(error).__name__,
+            "Start it with `cloister serve`, or name its port with --admin-port or CLOISTER_ADMIN_PORT.",
+            ExitCode.UNREACHABLE,
+        )
 
 
 def connect(settings: ServerSettings) -> AdminClient:

@@ -13,7 +13,9 @@ from runtime.cli.terminal import live_terminal
 from runtime.settings import SettingsError
 from runtime.supervisor.errors import ProcessFailed
 
-_COMMANDS = {
+COMMANDS = {
+    "init": "runtime.cli.init",
+    "dev": "runtime.cli.dev",
     "serve": "runtime.cli.serve",
     "build": "runtime.cli.build",
     "deploy": "runtime.cli.deploy",
@@ -25,6 +27,8 @@ _COMMANDS = {
     "secret": "runtime.cli.secret",
     "tail": "runtime.cli.tail",
     "usage": "runtime.cli.usage",
+    "kv": "runtime.cli.kv",
+    "r2": "runtime.cli.r2",
     "d1": "runtime.cli.d1",
     "backup": "runtime.cli.backup",
     "restore": "runtime.cli.backup",
@@ -38,12 +42,12 @@ class _LazyGroup(click.Group):
     """Imports a command's module when the command is asked for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(_COMMANDS)
+        return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in _COMMANDS:
+        if cmd_name not in COMMANDS:
             return None
-        command = getattr(importlib.import_module(_COMMANDS[cmd_name]), cmd_name)
+        command = getattr(importlib.import_module(COMMANDS[cmd_name]), cmd_name)
         assert isinstance(command, click.Command)
         return command
 

@@ -16,6 +16,7 @@ from host_bindings.scope import Resources
 from runtime.artifacts import ArtifactStore
 from runtime.control import (
     account,
+    bound,
     content,
     d1_databases,
     d1_queries,
@@ -57,6 +58,7 @@ ROUTES = (
     *content.ROUTES,
     *settings.ROUTES,
     *secrets.ROUTES,
+    *bound.ROUTES,
     *versions.ROUTES,
     *kv_namespaces.ROUTES,
     *kv_values.ROUTES,

@@ -147,6 +147,7 @@ _GRANT_FAMILIES = {"/storage/kv/": "kv_namespaces", "/r2/": "r2_buckets", "/d1/"
 _FAMILIES = {
     "namespaces": "Dispatch namespaces",
     "content": "Components",
+    "bound": "Stores behind bindings",
     "versions": "Versions and deployments",
     "kv_namespaces": "KV namespaces",
     "kv_values": "KV keys and values",

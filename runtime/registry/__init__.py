@@ -19,7 +19,7 @@ from runtime.registry.errors import (
     check_name,
 )
 from runtime.registry.registry import Registry
-from runtime.registry.resources import Grant, ResourceRecord
+from runtime.registry.resources import Grant, ResourceRecord, private_id
 from runtime.registry.seal import load_seal
 from runtime.registry.tokens import Permission, Token
 from runtime.registry.versions import (
@@ -62,4 +62,5 @@ __all__ = [
     "Version",
     "check_name",
     "load_seal",
+    "private_id",
 ]

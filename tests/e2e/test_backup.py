@@ -106,6 +106,7 @@ def test_a_backup_under_load_has_all_that_was_acknowledged_and_serves(data: Path
     result = cloister("restore", archive, "--data", restored)
 
     assert result.returncode == 0, result.stderr
+    assert (restored / "secrets.key").read_bytes() == (data / "secrets.key").read_bytes()
     with start(restored) as server:
         assert ask(server, "GET", f"{SCRIPTS}/user1/content").body == component
         newest = int(ask(server, "GET", f"{KV}/{writers.namespace}/values/newest").text)

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from runtime.cli.deployment import Deployment, is_same
+from runtime.cli.main import COMMANDS
 from runtime.engine.limits import Limits
 from runtime.settings import ServerSettings
 from tests.runtime.cli.conftest import RunCli
@@ -22,7 +23,7 @@ SECRET = "correct horse battery staple"
 def test_help_names_every_command(run_cli: RunCli) -> None:
     outcome = run_cli("--help")
     assert outcome.exit_code == 0
-    for command in ("serve", "build", "deploy", "tenants", "delete", "start"):
+    for command in COMMANDS:
         assert f"  {command} " in outcome.stdout
         assert run_cli(command, "--help").exit_code == 0
 
