@@ -26,7 +26,7 @@ class Pages:
         self._environment = Environment(
             loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
         )
-        self._environment.globals["prefix"] = PREFIX
+        self._environment.globals["root"] = PREFIX
         self._environment.filters |= {
             "bytes": show_bytes,
             "count": show_count,

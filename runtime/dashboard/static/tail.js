@@ -35,7 +35,7 @@ function show(event) {
   const call = event.event.request ? `${event.event.request.method} ${address(event.event.request.url)}` : `rpc ${event.event.rpcMethod}`;
   const status = event.event.response ? ` ${event.event.response.status}` : "";
   const outcome = event.outcome === "ok" ? "" : ` ${event.outcome}`;
-  add(outcome ? "failed" : "call", event.eventTimestamp, `${call}${status}${outcome} · ${event.cpuTime} ms CPU, ${event.wallTime} ms`);
+  add(outcome ? "failed" : "call", event.eventTimestamp, `${call}${status}${outcome} · ${event.cpuTime.toFixed(1)} ms CPU, ${event.wallTime.toFixed(1)} ms`);
   for (const log of event.logs) add(log.level === "error" ? "failed" : "said", log.timestamp, log.message.join(" "));
   for (const error of event.exceptions) add("failed", error.timestamp, error.stack || `${error.name}: ${error.message}`);
   if (event.leftOut) add("failed", event.eventTimestamp, `${event.leftOut} events were left out: there were too many`);
