@@ -18,10 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from guest_sdk.build import build
+from host_bindings import WIT_DIRECTORY
+from tests.compiled import seed_artifacts
+from tests.components import GUESTS
+
 ROOT = Path(__file__).parents[2]
 START_S = 60
-ANSWER_S = 240
-"""The first deployment compiles Python, which takes a busy machine its time."""
 STOP_S = 30
 ANSWER_S = 300
 """An upload of a large component to a busy machine takes its time."""
@@ -153,12 +156,23 @@ SUPERVISED = (
 
 
 @contextmanager
-def start(data: Path, *, supervised: bool = False, under: Sequence[str] = (), **settings: object) -> Iterator[Server]:
+def start(
+    data: Path,
+    *,
+    supervised: bool = False,
+    under: Sequence[str] = (),
+    compiled: bool = True,
+    **settings: object,
+) -> Iterator[Server]:
     """Starts a server on free ports with its data in `data`; ends it if it still runs.
+
+    What Python workers share has been compiled for it, unless it is not to be `compiled`.
 
     It is one process alone, or, `supervised`, a supervisor with server processes as `cloister serve` makes them.
     `under` is a command to run it under.
     """
+    if compiled:
+        seed_artifacts(data, _compile)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("CLOISTER_")}
     values = {"data": data, "port": 0, "admin_port": 0, "admin_token": TOKEN, "log_format": "json"} | settings
     environment |= {f"CLOISTER_{name.upper()}": str(value) for name, value in values.items()}
@@ -177,6 +191,14 @@ def start(data: Path, *, supervised: bool = False, under: Sequence[str] = (), **
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+def _compile(data: Path) -> None:
+    component = build(GUESTS / "rpc_worker", wit_directory=WIT_DIRECTORY).read_bytes()
+    with start(data, compiled=False) as server:
+        reply = server.deploy("tenant", component)
+        assert reply.status == 200, reply.text
+        assert server.stop() == 0
 
 
 def _ports(process: subprocess.Popen[bytes], log: Path) -> tuple[int, int]:
