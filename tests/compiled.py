@@ -1,7 +1,7 @@
 """Machine code of what all Python workers share, compiled once for all test processes.
 
-A server on an empty directory compiles CPython first, which takes longer than most tests. What it made is kept under the
-user's cache folder by the code that made it, and may be deleted at any time; a test never needs it to be there.
+A server on an empty directory compiles CPython first, which takes longer than most tests. What it made is kept under
+the user's cache folder by the code that made it, and may be deleted at any time; a test never needs it to be there.
 """
 
 from __future__ import annotations
@@ -24,10 +24,6 @@ def seed_artifacts(data: Path, make: Callable[[Path], None]) -> None:
     if (data / "artifacts").exists():
         return
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
-    shutil.copytree(_kept(make), data / "artifacts")
-
-
-def _kept(make: Callable[[Path], None]) -> Path:
     kept = cache_directory() / f"artifacts-{_state()}"
     with (cache_directory() / "artifacts.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -37,7 +33,7 @@ def _kept(make: Callable[[Path], None]) -> Path:
             with tempfile.TemporaryDirectory(dir=cache_directory()) as scratch:
                 make(Path(scratch) / "data")
                 (Path(scratch) / "data" / "artifacts").replace(kept)
-    return kept
+        shutil.copytree(kept, data / "artifacts")
 
 
 @cache

@@ -32,6 +32,21 @@ class Calls:
         return ordered[min(len(ordered) - 1, round(0.99 * len(ordered)))]
 
 
+def _ask(connection: http.client.HTTPConnection, number: int) -> tuple[int, bytes]:
+    """Asks again if a connection that was kept has been closed meanwhile, as every client of HTTP does (RFC 9112,
+    section 9.3.1): where there are too many connections, idle ones go."""
+    kept = connection.sock is not None
+    try:
+        connection.request("GET", f"/work?{number}", headers={"X-User-ID": NAME})
+        answer = connection.getresponse()
+    except (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError):
+        if not kept:
+            raise
+        connection.close()
+        return _ask(connection, number)
+    return answer.status, answer.read()
+
+
 class Bystander:
     """Calls its worker one request after another: computing, KV, R2 and D1 in turn."""
 
@@ -70,9 +85,7 @@ class Bystander:
                 }
                 started = time.perf_counter()
                 try:
-                    connection.request("GET", f"/work?{number}", headers={"X-User-ID": NAME})
-                    answer = connection.getresponse()
-                    status, body = answer.status, answer.read()
+                    status, body = _ask(connection, number)
                 except (OSError, http.client.HTTPException) as error:
                     calls.wrong.append(repr(error))
                     return

@@ -29,6 +29,7 @@ CASES: list[tuple[BaseException, int, str]] = [
     (engine.TooBusy(1), 503, "limit.queue"),
     (engine.WorkerUnavailable("why"), 503, "unavailable"),
     (engine.WorkerStopped(), 503, "stopped"),
+    (engine.CallerGone(), 503, "unavailable"),
     (engine.HostFault("it is our fault"), 500, "internal"),
     (OSError(2, "secret", "/secret"), 500, "internal"),
     (KeyError("secret"), 500, "internal"),

