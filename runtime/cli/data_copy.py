@@ -60,7 +60,7 @@ def copy_data(source: ServerSettings, target: ServerSettings, progress: Callable
     manifest = {
         "format": FORMAT,
         "cloister": version("cloister"),
-        "created_on": datetime.now(UTC).isoformat(),
+        "created_on": datetime.now(UTC).isoformat(timespec="seconds"),
         **counts,
     }
     (target.data / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
