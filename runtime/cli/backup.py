@@ -43,13 +43,10 @@ def backup(target: Path, data: Path | None) -> None:
         )
     with step(f"Backing up {source.data}") as progress, _draft(target) as draft:
         counts = _copy(source, draft, progress.at)
-        if target.name.endswith(_ARCHIVE):
-            progress.at("packing")
-            with _draft(target) as packed:
-                _pack(draft, packed)
-                _put_in_place(packed, target)
-        else:
-            _put_in_place(draft, target)
+        try:
+            _finish(draft, target, progress.at)
+        except OSError as error:
+            raise CommandError("The backup was given up.", str(error)) from error
         progress.note = ", ".join(f"{count} {kind}" for kind, count in counts.items())
     click.echo(str(target))
 
@@ -79,11 +76,11 @@ def restore(source: Path, data: Path) -> None:
             else:
                 _unpack(source, draft)
             manifest = read_manifest(draft)
+            (draft / MANIFEST).unlink()
+            _close_to_others(draft)
+            _put_in_place(draft, data)
         except (ValueError, tarfile.TarError, OSError) as error:
             raise CommandError(f"{source} cannot be restored.", str(error)) from error
-        (draft / MANIFEST).unlink()
-        _close_to_others(draft)
-        _put_in_place(draft, data)
         progress.note = f"as it was on {manifest.get('created_on')}"
     click.echo(str(data))
 
@@ -120,6 +117,16 @@ def _copy(source: ServerSettings, draft: Path, progress: Callable[[str], None]) 
         raise CommandError("The backup was given up.", str(error)) from error
 
 
+def _finish(draft: Path, target: Path, progress: Callable[[str], None]) -> None:
+    if not target.name.endswith(_ARCHIVE):
+        _put_in_place(draft, target)
+        return
+    progress("packing")
+    with _draft(target) as packed:
+        _pack(draft, packed)
+        _put_in_place(packed, target)
+
+
 def _put_in_place(draft: Path, target: Path) -> None:
     _sync(draft)
     if target.is_dir():
@@ -153,7 +160,9 @@ def _unpack(archive: Path, folder: Path) -> None:
     """Raises ValueError, `OSError` or `tarfile.TarError` for what is no archive, or not all of one."""
     import zstandard
 
-    folder.mkdir(mode=0o700)
+    if not hasattr(tarfile, "data_filter"):
+        raise ValueError("this Python cannot unpack archives safely; 3.11.4 and later can")
+    folder.mkdir(mode=0o700, parents=True)
     try:
         with (
             archive.open("rb") as file,

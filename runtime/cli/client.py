@@ -183,7 +183,7 @@ class AdminClient:
             raise self._silent(error) from error
         try:
             yield response
-        except http.client.HTTPException as error:
+        except (http.client.HTTPException, TimeoutError, ConnectionResetError) as error:
             raise self._silent(error) from error
         finally:
             connection.close()

@@ -72,5 +72,5 @@ def test_an_archive_cannot_write_elsewhere(run_cli: RunCli, tmp_path: Path) -> N
 
     outcome = run_cli("restore", hostile, "--data", tmp_path / "inner" / "new")
 
-    assert outcome.exit_code == 1
+    assert outcome.exit_code == 1 and "outside the destination" in outcome.stderr
     assert not (tmp_path / "inner" / "escaped").exists() and not (tmp_path / "escaped").exists()
