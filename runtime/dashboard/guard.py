@@ -15,6 +15,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from host_bindings.contract import Failure
+from host_bindings.d1.errors import D1Error
 from host_bindings.r2.errors import R2Error
 from runtime.control.access import denied
 from runtime.control.envelope import Code, ControlError, invalid
@@ -128,7 +129,7 @@ def _answer(dashboard: Dashboard, request: web.Request, error: Exception) -> web
     refused = refusal(error) if isinstance(error, RegistryError) else error
     if isinstance(refused, ControlError):
         status, message = refused.status, refused.message
-    elif isinstance(error, R2Error | Failure):
+    elif isinstance(error, R2Error | D1Error | Failure):
         status, message = 400, error.message
     elif isinstance(error, web.HTTPException):
         status, message = error.status, "There is no such page." if error.status == 404 else error.reason

@@ -49,9 +49,11 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(deployed: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """On a copy of the demo's data, since what workers have in common is compiled there."""
     component = build(GUESTS / "rpc_worker", wit_directory=WIT_DIRECTORY).read_bytes()
-    with start(tmp_path_factory.mktemp("dashboard") / "data") as server:
+    directory = shutil.copytree(deployed, tmp_path_factory.mktemp("dashboard") / "data")
+    with start(directory) as server:
         for _ in range(2):
             reply = server.deploy("acme", component, BINDINGS, annotations={"workers/message": HOSTILE})
             assert reply.status == 200, reply.text

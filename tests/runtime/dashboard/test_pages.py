@@ -155,9 +155,12 @@ def test_one_statement_is_run(run_dashboard: RunDashboard) -> None:
             assert (await world.browser.post(f"{ACME}/d1/DB", {"sql": sql})).status == 200
         found = await world.browser.post(f"{ACME}/d1/DB", {"sql": "SELECT * FROM t"})
         assert "NULL</span>" in found.text and "X&#39;00ff&#39;" in found.text
+        for odd in ("char(0)", "9e999", "printf('%.*c', 5000, 'x')"):
+            assert (await world.browser.post(f"{ACME}/d1/DB", {"sql": f"SELECT {odd}"})).status == 200
         for sql, message in (
             ("SELECT 1; DROP TABLE t", "There are 2 statements"),
             ("", "There are 0 statements"),
+            ("SELECT CAST(x'ff' AS TEXT)", "not valid UTF-8"),
             ("SELECT * FROM missing", "no such table: missing"),
             ("ATTACH 'x' AS y", "not authorized"),
         ):
