@@ -41,6 +41,10 @@ def backup(target: Path, data: Path | None) -> None:
             "Name the server's data directory with --data or CLOISTER_DATA.",
             ExitCode.USAGE,
         )
+    owner = source.data.stat().st_uid
+    if owner != os.geteuid():
+        # The locks' files that a copy may have to make would be closed to the server.
+        raise CommandError(f"{source.data} belongs to user {owner}.", solution="Run this as the server's user.")
     with step(f"Backing up {source.data}") as progress, _draft(target) as draft:
         counts = _copy(source, draft, progress.at)
         try:
