@@ -56,7 +56,7 @@ def can_be_asked(descriptor: int) -> bool:
 
 
 def read_cached(descriptor: int, size: int, offset: int) -> bytes:
-    """Up to `size` bytes, at least one but at the file's end. Raises `BlockingIOError` if they are not in memory."""
+    """`size` bytes, or up to the file's end. Raises `BlockingIOError` if they are not all in memory."""
     if _NO_WAIT is None:
         raise BlockingIOError
     content = bytearray(size)
@@ -64,4 +64,9 @@ def read_cached(descriptor: int, size: int, offset: int) -> bytes:
         count = os.preadv(descriptor, [content], offset, _NO_WAIT)
     except OSError:
         raise BlockingIOError from None
-    return bytes(content) if count == size else bytes(memoryview(content)[:count])
+    if count == size:
+        return bytes(content)
+    # The system gives what it has: where a page is missing that is not the end of the file.
+    if offset + count < os.fstat(descriptor).st_size:
+        raise BlockingIOError
+    return bytes(memoryview(content)[:count])
