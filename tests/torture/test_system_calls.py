@@ -134,7 +134,7 @@ def test_an_operation_that_is_killed_is_done_or_not_and_done_if_it_was_acknowled
             kills += 1
             after += cut.state == "after"
     if full:
-        assert kills > 5
+        assert kills >= 3
         say(f"{kills} kills, {after} of them when it was done already, 0 half done or lost")
 
 
