@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -45,9 +46,6 @@ WATCH_INTERVAL_S = 0.05
 
 IDLE_S = 60.0
 """How long an instance is kept without a request."""
-
-IDLE_MEMORY_BYTES = 512 * 1024 * 1024
-"""The process's own memory above which idle instances of all tenants go, least recently used first."""
 
 DISCARDED_AT_ONCE_MAX = 8
 """How many instances go at one look of the watchdog: each takes a part of a millisecond."""
@@ -113,7 +111,7 @@ class Engine:
         interfaces: Sequence[Interface],
         flush: Callable[[GuestContext], None] = lambda _context: None,
         running: RunningTable | None = None,
-        idle_memory_bytes: int = IDLE_MEMORY_BYTES,
+        idle_memory_bytes: int = sys.maxsize,
     ) -> None:
         """`interfaces`: all that a component may import. `flush` is called at the end of every call. `running` is told
         whose guest runs. Idle instances are kept while the process's own memory is below `idle_memory_bytes`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import types
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -115,6 +116,19 @@ def test_a_function_may_answer_at_once_or_later(raw_code, prompt):
     assert run_call(raw_code, at_once)[0] == '{"answered": "at once"}'
 
 
+@types.coroutine
+def counted(call):
+    """What a coroutine returns, and in how many steps."""
+    steps = 0
+    while True:
+        steps += 1
+        try:
+            waits_for = call.send(None)
+        except StopIteration as done:
+            return done.value, steps
+        yield waits_for
+
+
 def test_a_prompt_function_that_does_not_wait_answers_in_the_same_step(raw_code):
     async def main() -> None:
         async def now(_context: object) -> str:
@@ -123,10 +137,13 @@ def test_a_prompt_function_that_does_not_wait_answers_in_the_same_step(raw_code)
         engine = Engine(with_bindings_function(now, may_wait=True, prompt=True))
         pool = WorkerPool(engine, engine.load(raw_code, {}), Scope({}, {}), Limits(), lambda *_: None)
         await pool.fetch("GET", "/hello", "", None, request_id="r")  # makes the instance
-        call = pool.fetch("GET", "/bindings", "", None, request_id="r")
-        with pytest.raises(StopIteration) as done:
-            call.send(None)
-        assert done.value.value.body == '{"answered": "now"}'
+        # A guest may use up its time-slice on the way, and then goes on in another step: not each time.
+        for _ in range(100):
+            answer, steps = await counted(pool.fetch("GET", "/bindings", "", None, request_id="r"))
+            assert answer.body == '{"answered": "now"}'
+            if steps == 1:
+                break
+        assert steps == 1
         await pool.close()
         await engine.close()
 
@@ -136,8 +153,10 @@ def test_a_prompt_function_that_does_not_wait_answers_in_the_same_step(raw_code)
 def test_a_prompt_function_is_ended_with_its_call(raw_code):
     async def main() -> None:
         ended: list[BaseException] = []
+        begun = asyncio.Event()
 
         async def endless(_context: object) -> str:
+            begun.set()
             try:
                 await asyncio.get_running_loop().create_future()
             except BaseException as error:
@@ -148,8 +167,7 @@ def test_a_prompt_function_is_ended_with_its_call(raw_code):
         engine = Engine(with_bindings_function(endless, may_wait=True, prompt=True))
         pool = WorkerPool(engine, engine.load(raw_code, {}), Scope({}, {}), Limits(), lambda *_: None)
         caller = asyncio.create_task(pool.fetch("GET", "/bindings", "", None, request_id="r"))
-        while not engine.invocations:
-            await asyncio.sleep(0)
+        await begun.wait()
         await asyncio.sleep(0)
         (invocation,) = engine.invocations
 
