@@ -155,5 +155,5 @@ def test_an_operation_whose_system_call_fails_is_refused_clearly_and_can_be_done
             faults += 1
             refused += "refused" in cut.said
     if full:
-        assert faults > 2
+        assert faults >= 2
         say(f"{faults} faults, {refused} of them refused, 0 acknowledged and lost")
