@@ -14,7 +14,6 @@ import struct
 import sys
 from collections.abc import Mapping
 
-_PR_SET_SECCOMP, _MODE_FILTER = 22, 2
 _SECCOMP, _SET_MODE_FILTER, _ALL_THREADS = 317, 1, 1
 _ARCHITECTURE = 0xC000003E
 _X32 = 0x40000000

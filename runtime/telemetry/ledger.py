@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -198,11 +198,6 @@ class Ledger:
         ):
             found.setdefault(process, {})[name] = value
         return found
-
-    def forget(self, tenants: Iterable[TenantKey]) -> None:
-        """Takes deleted tenants' totals away, so that metrics stay bounded. The days stay: they are to be billed."""
-        with self._connection:
-            self._connection.executemany("DELETE FROM totals WHERE namespace = ? AND script = ?", list(tenants))
 
     def _prune(self, day: str, now: float) -> None:
         if self._pruned_day == day:

@@ -115,15 +115,6 @@ class Meters:
             found = self._meters[key] = TenantMeter(key)
         return found
 
-    def find(self, namespace: str, script: str) -> TenantMeter | None:
-        return self._meters.get(TenantKey(namespace, script))
-
-    def forget(self, namespace: str, script: str) -> None:
-        """The tenant has been deleted. Counts that have not been taken are kept until they are."""
-        found = self._meters.get(TenantKey(namespace, script))
-        if found is not None and not found.counts:
-            del self._meters[found.key]
-
     def watch(self, request_id: str) -> RequestTotals:
         """Adds up the calls of a request until `end`."""
         totals = self._totals[request_id] = RequestTotals()
