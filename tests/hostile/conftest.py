@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
-import shutil
-import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from guest_sdk.build import build
 from host_bindings import WIT_DIRECTORY
-from tests.components import GUESTS, cache_directory
-from tests.e2e.server import ROOT, Server, start
+from tests.compiled import code_state, copy_kept
+from tests.components import GUESTS
+from tests.e2e.server import Server, start
 from tests.hostile import bystander
 from tests.hostile.site import STORAGE, Site, open_site
 
@@ -42,26 +40,24 @@ def hostile_component() -> bytes:
 
 
 @pytest.fixture(scope="session")
-def compiled(hostile_component: bytes) -> Path:
-    """A data directory in which the component has been compiled, by the code as it is now.
+def copy_compiled(hostile_component: bytes) -> Callable[[Path], Path]:
+    """Makes a data directory in which the component has been compiled, by the code as it is now.
 
-    That takes longer than any attack, so it is kept beside the components of other tests, and one process makes it.
+    Compiling takes longer than any attack, so the result is kept beside the components of other tests.
     """
-    state = hashlib.sha256(hostile_component)
-    for path in sorted(path for room in ("runtime", "host_bindings") for path in (ROOT / room).rglob("*.py")):
-        state.update(path.read_bytes())
-    kept = cache_directory() / f"hostile-{state.hexdigest()[:24]}"
-    with (cache_directory() / "hostile.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not kept.exists():
-            for outdated in cache_directory().glob("hostile-*"):
-                shutil.rmtree(outdated)
-            with tempfile.TemporaryDirectory(dir=cache_directory()) as scratch:
-                with start(Path(scratch) / "data") as server:
-                    _deploy(server, hostile_component)
-                    assert server.stop() == 0
-                (Path(scratch) / "data").replace(kept)
-    return kept
+
+    def make(folder: Path) -> Path:
+        with start(folder / "data") as server:
+            _deploy(server, hostile_component)
+            assert server.stop() == 0
+        return folder / "data"
+
+    def copy(target: Path) -> Path:
+        component = hashlib.sha256(hostile_component).hexdigest()[:24]
+        copy_kept("hostile", f"{code_state()}-{component}", make, target)
+        return target
+
+    return copy
 
 
 def _deploy(server: Server, component: bytes) -> None:
@@ -77,7 +73,9 @@ def _deploy(server: Server, component: bytes) -> None:
 
 
 @pytest.fixture(scope="module")
-def site(compiled: Path, tmp_path_factory: pytest.TempPathFactory, hostile_component: bytes) -> Iterator[Site]:
-    directory = shutil.copytree(compiled, tmp_path_factory.mktemp("hostile") / "data")
+def site(
+    copy_compiled: Callable[[Path], Path], tmp_path_factory: pytest.TempPathFactory, hostile_component: bytes
+) -> Iterator[Site]:
+    directory = copy_compiled(tmp_path_factory.mktemp("hostile") / "data")
     with open_site(directory, hostile_component) as opened:
         yield opened

@@ -5,10 +5,9 @@ from __future__ import annotations
 import resource
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from shutil import copytree
 
 import pytest
 
@@ -18,8 +17,10 @@ CONNECTIONS_MAX = 1_000
 
 
 @pytest.fixture(scope="module")
-def site(compiled: Path, tmp_path_factory: pytest.TempPathFactory, hostile_component: bytes) -> Iterator[Site]:
-    directory = copytree(compiled, tmp_path_factory.mktemp("http") / "data")
+def site(
+    copy_compiled: Callable[[Path], Path], tmp_path_factory: pytest.TempPathFactory, hostile_component: bytes
+) -> Iterator[Site]:
+    directory = copy_compiled(tmp_path_factory.mktemp("http") / "data")
     with open_site(
         directory, hostile_component, connections_max=CONNECTIONS_MAX, request_body_bytes_max=10_000_000
     ) as opened:
