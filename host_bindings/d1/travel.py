@@ -79,7 +79,9 @@ class Traveller:
         named = bookmark.parse(text)
         if named is None or named.database != self._id:
             raise RequestRefused("The bookmark is not one of this database.")
-        found = next((seal for seal in self._history.seals() if seal.number == named.seal), None)
+        # A history that has begun anew may number its states as the one before did: those are later than the bookmark.
+        known = (seal for seal in self._history.seals() if seal.time_ms <= named.time_ms)
+        found = next((seal for seal in known if seal.number == named.seal), None)
         return found or self._of_time(named.time_ms)
 
     def _of_time(self, time_ms: int) -> Seal:

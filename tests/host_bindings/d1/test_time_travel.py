@@ -195,7 +195,6 @@ def test_what_was_being_written_in_a_crash_is_cut_off(sql: Sql, counted: Databas
     assert content(counted) == [1]
 
 
-@pytest.mark.skip(reason="to be mended: the bound on bytes holds, but early states are still reachable at some times")
 def test_the_history_stays_within_its_bounds(tmp_path: Path) -> None:
     limits = replace(EVERY_MILLISECOND, history_bytes=200 * KIB)
     with running(tmp_path, limits, processes=1) as sql:
