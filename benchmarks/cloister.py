@@ -157,5 +157,5 @@ def cloister(
         } | dict(settings or {})
         inherited = {name: "" for name in os.environ if name.startswith("CLOISTER_")}
         environment = inherited | {f"CLOISTER_{name.upper()}": str(value) for name, value in values.items()}
-        server = stack.enter_context(running(command, port, environment))
+        server = stack.enter_context(running(command, port, environment, admin_port=admin_port))
         yield Cloister(server.url, server.pid, port, admin_port, data, token)

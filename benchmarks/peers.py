@@ -140,13 +140,20 @@ def _workerd_config(worker: str, tenants: int, port: int) -> str:
 
 
 @contextmanager
-def running(command: list[str], port: int, environment: Mapping[str, str] | None = None) -> Iterator[Server]:
-    """Runs a server until the end of the block. Raises RuntimeError with what it said if it does not listen."""
+def running(
+    command: list[str], port: int, environment: Mapping[str, str] | None = None, *, admin_port: int | None = None
+) -> Iterator[Server]:
+    """Runs a server until the end of the block, which begins when all its ports are open: each process opens its own.
+
+    Raises RuntimeError with what the server said if it does not listen.
+    """
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, env={**os.environ, **(environment or {})})
         try:
             try:
-                wait_for_port(process, port)
+                for opened in (port, admin_port):
+                    if opened is not None:
+                        wait_for_port(process, opened)
             except RuntimeError as error:
                 output.seek(0)
                 raise RuntimeError(f"{error}:\n{output.read()[-4000:].decode(errors='replace')}") from None
