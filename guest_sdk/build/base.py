@@ -33,9 +33,10 @@ from wasmtime import component as wc
 from guest_sdk.build.errors import BuildError
 from guest_sdk.build.image import immortal_places, with_immortals
 from guest_sdk.build.imports import imports_of, module_names, source_files
-from guest_sdk.build.snapshot import instrumented
+from guest_sdk.build.linking import link
+from guest_sdk.build.snapshot import EXPORTS_USED, instrumented
 
-_FORMAT = 1
+_FORMAT = 2
 """Of what is kept with a base: changes whenever this package makes bases in another way."""
 
 WORLD = "worker"
@@ -250,6 +251,7 @@ def _make(base: Base, wit_directory: Path) -> None:
         immortal, *numbers = map(int, (kept / _OBJECTS).read_text().split())
         objects = list(zip(numbers[::3], numbers[1::3], numbers[2::3], strict=True))
         made_of = with_immortals(component.read_bytes(), ((address, kind) for address, kind, _ in objects), immortal)
+        made_of = link(made_of, EXPORTS_USED)
         component.write_bytes(made_of)
         code = immortal_places(made_of, (placed for placed in objects if placed[2]))
         (made / _CODE).write_text(json.dumps(code))

@@ -28,6 +28,9 @@ GAP_BYTES = 16
 
 _RESET_ADAPTER, _RESET_LIBC = "reset_adapter_state", "__wasilibc_reset_preopens"
 
+EXPORTS_USED = ("memory", _RESET_ADAPTER, _RESET_LIBC)
+"""What core modules of a base have to export for this."""
+
 _I32 = b"\x7f"
 _U32, _STRING = b"\x79", b"\x73"
 _FUNCTION, _MEMORY = b"\x00", b"\x02"
