@@ -14,6 +14,7 @@ from pathlib import Path
 import click
 
 from runtime.cli.errors import CommandError, ExitCode
+from runtime.cli.options import config_option, data_option
 from runtime.cli.terminal import step
 from runtime.settings import ServerSettings, read_settings
 
@@ -22,16 +23,15 @@ _ARCHIVE = ".tar.zst"
 
 @click.command()
 @click.argument("target", type=click.Path(path_type=Path))
-@click.option(
-    "--data", type=click.Path(file_okay=False, path_type=Path), help="The data directory.  [default: .cloister]"
-)
-def backup(target: Path, data: Path | None) -> None:
+@config_option
+@data_option
+def backup(target: Path, config: Path | None, data: Path | None) -> None:
     """Copy the data directory to TARGET, a file NAME.tar.zst or a folder, while the server runs or not.
 
     All that was acknowledged before the copy began is in it: code, settings, what tenants have stored, the admin token
     and the key of the secrets. Keep it where nobody else can read it.
     """
-    source = read_settings(data=data)
+    source = read_settings(config=config, data=data)
     if target.exists() or target.is_symlink():
         raise CommandError(f"{target} is there already.", solution="Name another target.", exit_code=ExitCode.USAGE)
     if not source.registry_path.exists():

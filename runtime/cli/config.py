@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import os
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import click
 
-from runtime.cli.options import json_option
+from runtime.cli.options import config_option, data_option, json_option
+from runtime.cli.output import print_json
 from runtime.cli.table import print_table
-from runtime.settings import ENVIRONMENT_PREFIX, ServerSettings, read_settings
-
-_SECRET = ("admin_token", "secrets_key")
+from runtime.settings import SECRET_SETTINGS, Reading, ServerSettings, Source, read
 
 
 @click.group()
@@ -22,24 +20,28 @@ def config() -> None:
 
 
 @config.command()
+@config_option
+@data_option
 @json_option
-def show(as_json: bool) -> None:
-    """Check the settings in the environment and print them all, the secret ones hidden.
+def show(config: Path | None, data: Path | None, as_json: bool) -> None:
+    """Check the settings in the file and the environment and print them all, the secret ones hidden.
 
     What `cloister serve` is given as options comes before them. Exit code 2: a setting is not right.
     """
-    settings = read_settings()
-    shown = {setting.name: _shown(settings, setting.name) for setting in fields(ServerSettings)}
+    reading = read(config=config, data=data)
+    shown = {setting.name: _shown(reading.settings, setting.name) for setting in fields(ServerSettings)}
     if as_json:
-        click.echo(json.dumps(shown, indent=2))
+        settings = {name: {"value": value, "source": reading.sources[name]} for name, value in shown.items()}
+        file = None if reading.file is None else str(reading.file)
+        print_json({"file": file, "settings": settings})
         return
-    rows = ((_variable(name), _text(value), _source(name)) for name, value in shown.items())
+    rows = ((name, _text(value), _from(reading, reading.sources[name])) for name, value in shown.items())
     print_table(("SETTING", "VALUE", "FROM"), rows)
 
 
 def _shown(settings: ServerSettings, name: str) -> Any:
     value = getattr(settings, name)
-    if name in _SECRET and value is not None:
+    if name in SECRET_SETTINGS and value is not None:
         return "(hidden)"
     if isinstance(value, tuple):
         return [str(each) for each in value]
@@ -58,9 +60,5 @@ def _text(value: Any) -> str:
     return "" if value is None else str(value)
 
 
-def _variable(name: str) -> str:
-    return ENVIRONMENT_PREFIX + name.upper()
-
-
-def _source(name: str) -> str:
-    return "environment" if os.environ.get(_variable(name), "").strip() else "default"
+def _from(reading: Reading, source: Source) -> str:
+    return str(reading.file) if source == "file" else source

@@ -19,6 +19,7 @@ from host_bindings.kv.store import FILE_NAME as KV_FILE
 from host_bindings.r2.copying import copy_bucket
 from host_bindings.storage.copying import copy_database, copy_file
 from host_bindings.storage.directories import make_directory
+from runtime.settings import FILE_NAME as SETTINGS_FILE
 from runtime.settings import ServerSettings
 
 FORMAT = 1
@@ -45,7 +46,7 @@ def copy_data(source: ServerSettings, target: ServerSettings, progress: Callable
     _copy_artifacts(source, target)
     copy_database(source.registry_path, target.registry_path)
     counts = {"components": _copy_artifacts(source, target)}
-    for path in (source.admin_token_path, source.secrets_key_path, source.stops_path):
+    for path in (source.admin_token_path, source.secrets_key_path, source.stops_path, source.data / SETTINGS_FILE):
         with suppress(FileNotFoundError):
             copy_file(path, target.data / path.name)
     with suppress(FileNotFoundError):

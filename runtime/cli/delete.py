@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
+from typing import Any
 
 import click
 
@@ -17,11 +17,9 @@ from runtime.cli.options import server_options, server_settings
 @server_options
 @click.option("--purge-data", is_flag=True, help="Also delete for good what the tenant has stored.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def delete(
-    name: str, namespace: str | None, admin_port: int | None, data: Path | None, purge_data: bool, yes: bool
-) -> None:
+def delete(name: str, purge_data: bool, yes: bool, **where: Any) -> None:
     """Remove the tenant NAME. What it has stored stays, unless told otherwise."""
-    settings = server_settings(namespace, admin_port, data)
+    settings = server_settings(**where)
     client = connect(settings)
     if purge_data and not yes and sys.stdin.isatty():
         click.confirm(f"Delete everything that {name} has stored?", abort=True, err=True)

@@ -37,9 +37,6 @@ _RESOURCE_OPTIONS = {"kv": ("kv_namespace", "namespace_id"), "r2": ("r2_bucket",
 def deploy(
     source: Path,
     name: str | None,
-    namespace: str | None,
-    admin_port: int | None,
-    data: Path | None,
     kv: tuple[str, ...],
     r2: tuple[str, ...],
     d1: tuple[str, ...],
@@ -48,12 +45,13 @@ def deploy(
     secrets: tuple[str, ...],
     limits: tuple[str, ...],
     tags: tuple[str, ...],
+    **where: Any,
 ) -> None:
     """Deploy a worker: the directory of one, which is built first, or a component (.wasm).
 
     What the options say comes before what the directory's configuration says.
     """
-    settings = server_settings(namespace, admin_port, data)
+    settings = server_settings(**where)
     client = connect(settings)
     given = [
         *_resource_bindings(kv=kv, r2=r2, d1=d1),

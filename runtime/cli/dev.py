@@ -16,6 +16,7 @@ import click
 from runtime.cli.client import AdminClient
 from runtime.cli.deployment import deploy_if_changed
 from runtime.cli.errors import CommandError, show
+from runtime.cli.options import config_option
 from runtime.cli.source import build_directory, configured_name, describe, say_notes
 from runtime.cli.terminal import step
 from runtime.settings import ServerSettings, read_settings
@@ -39,7 +40,8 @@ async def fetch(request, env):
     type=click.Path(file_okay=False, path_type=Path),
     help="Where what the worker stores is kept.  [default: a temporary directory]",
 )
-def dev(directory: Path, port: int | None, admin_port: int, data: Path | None) -> None:
+@config_option
+def dev(directory: Path, config: Path | None, port: int | None, admin_port: int, data: Path | None) -> None:
     """Serve the worker in DIR with its bindings, and deploy it anew when a file is saved.
 
     While what is saved cannot be built, the last version that could goes on answering. With --data also code that is
@@ -52,6 +54,7 @@ def dev(directory: Path, port: int | None, admin_port: int, data: Path | None) -
         dispatcher = work / "dispatcher.py"
         dispatcher.write_text(_DISPATCHER.format(name=name), encoding="utf-8")
         settings = read_settings(
+            config=config,
             port=port,
             admin_port=admin_port,
             data=store,

@@ -9,27 +9,26 @@ from pathlib import Path
 import click
 
 from runtime.cli.errors import CommandError
-from runtime.cli.options import json_option
-from runtime.settings import read_settings
+from runtime.cli.options import config_option, data_option, json_option
+from runtime.settings import read
 
 _COLOURS = {"ok": "green", "warning": "yellow", "problem": "red"}
 
 
 @click.command()
-@click.option(
-    "--data", type=click.Path(file_okay=False, path_type=Path), help="The data directory.  [default: .cloister]"
-)
+@config_option
+@data_option
 @click.option("--port", type=click.IntRange(1, 65535), help="The port for tenants' traffic.  [default: 8787]")
 @click.option("--admin-port", type=click.IntRange(1, 65535), help="The management port.  [default: 8788]")
 @json_option
-def doctor(data: Path | None, port: int | None, admin_port: int | None, as_json: bool) -> None:
+def doctor(config: Path | None, data: Path | None, port: int | None, admin_port: int | None, as_json: bool) -> None:
     """Check the installation, the machine and the data directory. A server may be running.
 
     Exit code 1: there is a problem, with which a server does not work as it should.
     """
     from runtime.cli.findings import examine
 
-    findings = examine(read_settings(data=data, port=port, admin_port=admin_port))
+    findings = examine(read(config=config, data=data, port=port, admin_port=admin_port))
     if as_json:
         click.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
     else:

@@ -23,7 +23,7 @@ import apsw
 
 from host_bindings import confinement
 from runtime.registry.migrations import MIGRATIONS
-from runtime.settings import MIB, ServerSettings
+from runtime.settings import MIB, Reading, ServerSettings
 
 PYTHON_MIN = (3, 11)
 FREE_BYTES_MIN = 1024 * MIB
@@ -42,14 +42,16 @@ class Finding:
     advice: str = ""
 
 
-def examine(settings: ServerSettings) -> list[Finding]:
+def examine(reading: Reading) -> list[Finding]:
     """All findings, in a fixed order."""
+    settings = reading.settings
     return [
         _python(),
         _wasmtime(),
         _machine(),
         _confinement(settings),
         _open_files(),
+        _settings_file(reading),
         *_data_directory(settings),
         _private_file("admin token", settings.admin_token_path, given=settings.admin_token is not None),
         _private_file(
@@ -132,6 +134,19 @@ def _node() -> Finding:
 # The data
 
 
+def _settings_file(reading: Reading) -> Finding:
+    """Whoever may write it decides what the server runs."""
+    if reading.file is None:
+        return Finding("ok", "settings file", "none")
+    status = reading.file.stat()
+    if status.st_mode & 0o002 or status.st_uid not in (0, os.geteuid()):
+        found = f"{reading.file} can be changed by others ({stat.S_IMODE(status.st_mode):04o}, user {status.st_uid})"
+        return Finding(
+            "warning", "settings file", found, f"Give it to root or the server's user; chmod o-w {reading.file}"
+        )
+    return Finding("ok", "settings file", str(reading.file))
+
+
 def _data_directory(settings: ServerSettings) -> Iterator[Finding]:
     data = settings.data
     place = next(path for path in (data, *data.parents) if path.exists())
@@ -170,7 +185,7 @@ def _rights(data: Path) -> Finding:
 
 def _private_file(subject: str, path: Path, *, given: bool) -> Finding:
     if given:
-        return Finding("ok", subject, "from the environment")
+        return Finding("ok", subject, "from the settings")
     try:
         mode = stat.S_IMODE(path.stat().st_mode)
     except FileNotFoundError:

@@ -12,6 +12,7 @@ import click
 from runtime.cli.client import AdminClient
 from runtime.cli.deployment import deploy_if_changed
 from runtime.cli.errors import CommandError, ExitCode
+from runtime.cli.options import config_option
 from runtime.cli.source import build_directory, configured_name, describe, say_notes
 from runtime.cli.terminal import step
 from runtime.settings import PROCESSES_MAX, ServerSettings, read_settings
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     help="Your dispatch code, a folder or a file. Without it requests go to the tenant's fetch.",
 )
 @click.option("--namespace", help="The dispatch namespace to serve.  [default: production]")
+@config_option
 @click.option("--processes", type=click.IntRange(1, PROCESSES_MAX), help="Server processes.  [default: 1]")
 @click.option("--trust-header", is_flag=True, default=None, help="Trust X-User-ID although strangers can connect.")
 @click.option(
@@ -50,17 +52,20 @@ def serve(
     data: Path | None,
     dispatcher: Path | None,
     namespace: str | None,
+    config: Path | None,
     processes: int | None,
     trust_header: bool | None,
     directories: tuple[Path, ...],
 ) -> None:
     """Serve the tenants' workers, and the management API on its own port.
 
-    Each option can be set by an environment variable as well: CLOISTER_PORT, CLOISTER_DATA and so on. Ctrl-C or
-    SIGTERM ends the server when the requests under way are done; a second one ends it at once.
+    Each option can be set by an environment variable as well (CLOISTER_PORT, CLOISTER_DATA and so on), or in the
+    settings file, where it comes after both. Ctrl-C or SIGTERM ends the server when the requests under way are done; a
+    second one ends it at once.
     """
     started = time.monotonic()
     settings = read_settings(
+        config=config,
         host=host,
         port=port,
         admin_port=admin_port,

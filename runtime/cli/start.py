@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import Any
 
 import click
 
@@ -13,9 +13,9 @@ from runtime.cli.options import server_options, server_settings
 @click.command()
 @click.argument("name")
 @server_options
-def start(name: str, namespace: str | None, admin_port: int | None, data: Path | None) -> None:
+def start(name: str, **where: Any) -> None:
     """Let the tenant NAME run again, which was stopped since it crashed the server again and again."""
-    settings = server_settings(namespace, admin_port, data)
+    settings = server_settings(**where)
     client = connect(settings)
     found = client.script(settings.namespace, name)
     client.start_script(settings.namespace, name)

@@ -29,10 +29,19 @@ _HEARTBEAT_S = 15.0
 @click.option("--count", type=click.IntRange(1), help="End after so many calls.")
 @server_options
 @click.option("--json", "as_json", is_flag=True, help="Print a line of JSON for each call.")
-def tail(name: str, count: int | None, as_json: bool, **options: Any) -> None:
+def tail(
+    name: str,
+    status: tuple[int, ...],
+    outcome: tuple[str, ...],
+    method: tuple[str, ...],
+    search: str | None,
+    sampling_rate: float | None,
+    count: int | None,
+    as_json: bool,
+    **where: Any,
+) -> None:
     """Show the calls of the tenant NAME live, with what it logs, until Ctrl-C. Filters must all fit."""
-    filters = list(_filters(options))
-    where = {key: options[key] for key in ("namespace", "admin_port", "data")}
+    filters = list(_filters({"status": status, "outcome": outcome, "method": method}, search, sampling_rate))
     client, namespace = connected(**where)
     opened = client.call_script("POST", namespace, name, "/tails", content={"filters": filters})
     # The way to the server is the one that has just answered, whatever name the server goes by.
@@ -41,14 +50,16 @@ def tail(name: str, count: int | None, as_json: bool, **options: Any) -> None:
     asyncio.run(_watch(address, count, as_json))
 
 
-def _filters(options: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    for name in ("status", "outcome", "method"):
-        if options[name]:
-            yield {name: list(options[name])}
-    if options["search"]:
-        yield {"query": options["search"]}
-    if options["sampling_rate"] is not None:
-        yield {"sampling_rate": options["sampling_rate"]}
+def _filters(
+    lists: dict[str, tuple[Any, ...]], search: str | None, sampling_rate: float | None
+) -> Iterator[dict[str, Any]]:
+    for name, wanted in lists.items():
+        if wanted:
+            yield {name: list(wanted)}
+    if search:
+        yield {"query": search}
+    if sampling_rate is not None:
+        yield {"sampling_rate": sampling_rate}
 
 
 async def _watch(address: str, count: int | None, as_json: bool) -> None:

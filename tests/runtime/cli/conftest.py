@@ -29,7 +29,7 @@ RunCli = Callable[..., Outcome]
 @pytest.fixture
 def run_cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> RunCli:
     """Runs `cloister ARGUMENTS` as the console script does, in an empty directory and environment."""
-    for name in ("PORT", "ADMIN_PORT", "DATA", "ADMIN_TOKEN", "NAMESPACE", "DISPATCHER"):
+    for name in ("PORT", "ADMIN_PORT", "DATA", "ADMIN_TOKEN", "NAMESPACE", "DISPATCHER", "CONFIG"):
         monkeypatch.delenv(f"CLOISTER_{name}", raising=False)
     working = tmp_path / "working"
     working.mkdir()

@@ -137,6 +137,29 @@ def test_two_workers_of_one_name_are_a_mistake(data: Path, tmp_path: Path) -> No
     assert "Two of the workers to deploy have the name same." in outcome.stderr
 
 
+def test_settings_in_a_file_hold_for_the_server_its_processes_and_other_commands(
+    data: Path, tmp_path: Path, servers: list[Server]
+) -> None:
+    file = tmp_path / "cloister.toml"
+    file.write_text('data = "data"\nprocesses = 2\nnamespace = "from-the-file"\nlog_format = "json"\n')
+
+    servers.append(server := Server(data, "--config", file, "--deploy", write_worker(tmp_path / "user1", "user1")))
+
+    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+        line = [sys.executable, "-m", "runtime.cli.main", *map(str, arguments), "--config", str(file)]
+        return subprocess.run(line, capture_output=True, text=True, env=environment())
+
+    assert server.get("user1") == "Hello from user1"
+    listed = run("tenants", "--json", "--admin-port", server.admin.rpartition(":")[2])
+    assert [each["dispatch_namespace"] for each in json.loads(listed.stdout)] == ["from-the-file"], listed.stderr
+    found = {each["subject"]: each["found"] for each in json.loads(run("doctor", "--json").stdout)}
+    assert (found["settings file"], found["data directory"]) == (str(file), str(data))
+    assert run("backup", tmp_path / "copy").returncode == 0
+    assert server.stop() == 0
+    started = [json.loads(line) for line in server.output.splitlines() if '"message":"listening"' in line]
+    assert [len(each["processes"]) for each in started] == [2]
+
+
 def test_a_port_that_is_taken_is_named_with_what_to_do(data: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -109,10 +109,31 @@ def test_the_settings_are_shown_with_where_they_are_from_and_without_what_is_sec
     table, found = run_cli("config", "show").stdout, json.loads(run_cli("config", "show", "--json").stdout)
 
     lines = {line.split()[0]: line.split()[1:] for line in table.splitlines()}
-    assert lines["CLOISTER_ACCESS_LOG"] == ["off", "environment"]
-    assert lines["CLOISTER_PORT"] == ["8787", "default"]
-    assert (found["admin_token"], found["secrets_key"]) == ("(hidden)", None)
-    assert (found["limits_max"], found["access_log"]) == ({"cpu_ms": 50}, False)
+    assert lines["access_log"] == ["off", "environment"]
+    assert lines["port"] == ["8787", "default"]
+    settings = found["settings"]
+    assert settings["admin_token"] == {"value": "(hidden)", "source": "environment"}
+    assert settings["secrets_key"] == {"value": None, "source": "default"}
+    assert settings["limits_max"] == {"value": {"cpu_ms": 50}, "source": "environment"}
+    assert found["file"] is None
+    assert "battery" not in table + json.dumps(found)
+
+
+def test_settings_from_a_file_are_shown_with_its_name(run_cli: RunCli, tmp_path: Path) -> None:
+    file = tmp_path / "data/cloister.toml"
+    file.parent.mkdir()
+    file.write_text(f'port = 1234\nadmin_token = "{SECRET.replace(" ", "-")}"\n')
+    refused = run_cli("config", "show", "--data", file.parent)
+    file.chmod(0o600)
+
+    table = run_cli("config", "show", "--data", file.parent).stdout
+    found = json.loads(run_cli("config", "show", "--config", file, "--json").stdout)
+
+    assert refused.exit_code == 2 and f"{file}: admin_token: is a secret" in refused.stderr
+    lines = {line.split()[0]: line.split()[1:] for line in table.splitlines()}
+    assert (lines["port"], lines["admin_token"]) == (["1234", str(file)], ["(hidden)", str(file)])
+    assert found["file"] == str(file)
+    assert found["settings"]["port"] == {"value": 1234, "source": "file"}
     assert "battery" not in table + json.dumps(found)
 
 

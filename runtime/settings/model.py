@@ -1,26 +1,19 @@
-"""The server's settings: one validated model, read from the environment and from command line options.
-
-Every room of the runtime may import this module; it imports none of them. Each setting is a field of
-`ServerSettings`; the environment variable that sets it is CLOISTER_ and the field's name in capitals.
-"""
+"""The settings as one validated model: each is a field of `ServerSettings`."""
 
 from __future__ import annotations
 
 import ipaddress
-import os
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 LogFormat = Literal["auto", "json", "pretty"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 ConfinementMode = Literal["auto", "require", "off"]
 ResolverKind = Literal["header", "host", "path", "key", "jwt"]
 JwtAlgorithm = Literal["HS256", "RS256", "ES256"]
-
-ENVIRONMENT_PREFIX = "CLOISTER_"
 
 NAME_PATTERN = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9])?")
 """The names of dispatch namespaces and of scripts (use `fullmatch`)."""
@@ -35,9 +28,16 @@ MIB = 1024 * 1024
 
 PROCESSES_MAX = 64
 
+SECRET_SETTINGS = frozenset({"admin_token", "secrets_key"})
+"""Settings that are never shown, and never read from a file that others can read."""
+
 
 class SettingsError(ValueError):
-    """A setting is not valid; the message names it and says what it may be."""
+    """A setting is not valid; the message names it and says what it may be. `setting` is its name, if it is known."""
+
+    def __init__(self, message: str, setting: str = "") -> None:
+        super().__init__(message)
+        self.setting = setting
 
 
 @dataclass(frozen=True)
@@ -229,27 +229,6 @@ class ServerSettings:
         return self.data / "uploads"
 
 
-def read_settings(environment: Mapping[str, str] | None = None, **options: Any) -> ServerSettings:
-    """Settings from options, else from the environment, else the defaults.
-
-    An option that is None counts as not given; an empty variable counts as not set. The data directory and the
-    other paths become absolute. Raises `SettingsError`.
-    """
-    environment = os.environ if environment is None else environment
-    values: dict[str, Any] = {}
-    for setting in fields(ServerSettings):
-        name = setting.name
-        if options.get(name) is not None:
-            values[name] = options[name]
-        elif text := environment.get(ENVIRONMENT_PREFIX + name.upper(), "").strip():
-            values[name] = _parse(name, text, setting.type)
-    for name in ("data", "dispatcher", "secrets_key_file", "jwt_key_file"):
-        if name in values:
-            values[name] = Path(values[name]).expanduser().absolute()
-    values.setdefault("data", ServerSettings.data.absolute())
-    return ServerSettings(**values)
-
-
 def prepare_data_directory(settings: ServerSettings) -> None:
     """Makes the data directory, which only its owner may enter (0700). Raises `SettingsError` where it cannot."""
     try:
@@ -267,48 +246,4 @@ def _is_token(text: str) -> bool:
 
 def _check(holds: bool, name: str, rule: str) -> None:
     if not holds:
-        raise SettingsError(f"{name}: {rule}")
-
-
-def _boolean(text: str) -> bool:
-    if text.lower() in ("1", "true", "yes", "on"):
-        return True
-    if text.lower() in ("0", "false", "no", "off"):
-        return False
-    raise ValueError
-
-
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(word.strip().lower() for word in text.split(",") if word.strip())
-
-
-def _paths(text: str) -> tuple[Path, ...]:
-    return tuple(Path(path.strip()) for path in text.split(",") if path.strip())
-
-
-def _pairs(text: str) -> dict[str, int | str]:
-    pairs: dict[str, int | str] = {}
-    for pair in text.split(","):
-        name, equals, value = (part.strip() for part in pair.partition("="))
-        if not name or not equals or not value:
-            raise ValueError
-        pairs[name] = int(value) if value.isascii() and value.isdigit() else value
-    return pairs
-
-
-_PARSERS: Mapping[str, tuple[Callable[[str], object], str]] = {
-    "int": (int, "a whole number"),
-    "float": (float, "a number"),
-    "bool": (_boolean, "on or off"),
-    "tuple[str, ...]": (_words, "words with commas between"),
-    "tuple[Path, ...]": (_paths, "paths with commas between"),
-    "Mapping[str, int | str]": (_pairs, "pairs like cpu_ms=1000, with commas between"),
-}
-
-
-def _parse(name: str, text: str, kind: Any) -> object:
-    parser, rule = _PARSERS.get(kind, (str, "text"))
-    try:
-        return parser(text)
-    except ValueError:
-        raise SettingsError(f"{ENVIRONMENT_PREFIX}{name.upper()}: must be {rule}") from None
+        raise SettingsError(f"{name}: {rule}", name)
