@@ -14,7 +14,8 @@ from pathlib import Path
 import click
 
 from runtime.cli.errors import CommandError, ExitCode
-from runtime.cli.options import config_option, data_option
+from runtime.cli.options import config_option, data_option, json_option
+from runtime.cli.output import print_json
 from runtime.cli.terminal import step
 from runtime.settings import ServerSettings, read_settings
 
@@ -25,7 +26,8 @@ _ARCHIVE = ".tar.zst"
 @click.argument("target", type=click.Path(path_type=Path))
 @config_option
 @data_option
-def backup(target: Path, config: Path | None, data: Path | None) -> None:
+@json_option
+def backup(target: Path, config: Path | None, data: Path | None, as_json: bool) -> None:
     """Copy the data directory to TARGET, a file NAME.tar.zst or a folder, while the server runs or not.
 
     All that was acknowledged before the copy began is in it: code, settings, what tenants have stored, the admin token
@@ -52,7 +54,10 @@ def backup(target: Path, config: Path | None, data: Path | None) -> None:
         except OSError as error:
             raise CommandError("The backup was given up.", str(error)) from error
         progress.note = ", ".join(f"{count} {kind}" for kind, count in counts.items())
-    click.echo(str(target))
+    if as_json:
+        print_json({"backup": str(target), **counts})
+    else:
+        click.echo(str(target))
 
 
 @click.command()
@@ -63,7 +68,8 @@ def backup(target: Path, config: Path | None, data: Path | None) -> None:
     required=True,
     help="The data directory to make. It must be empty, or not be there.",
 )
-def restore(source: Path, data: Path) -> None:
+@json_option
+def restore(source: Path, data: Path, as_json: bool) -> None:
     """Make a data directory from SOURCE, which `cloister backup` has made. Then start the server on it."""
     from runtime.cli.data_copy import MANIFEST, read_manifest
 
@@ -86,7 +92,10 @@ def restore(source: Path, data: Path) -> None:
         except (ValueError, tarfile.TarError, OSError) as error:
             raise CommandError(f"{source} cannot be restored.", str(error)) from error
         progress.note = f"as it was on {manifest.get('created_on')}"
-    click.echo(str(data))
+    if as_json:
+        print_json({"data": str(data), "created_on": manifest.get("created_on")})
+    else:
+        click.echo(str(data))
 
 
 @contextlib.contextmanager

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from runtime.cli.options import json_option
+from runtime.cli.output import print_json
 from runtime.cli.source import build_directory, describe, say_notes
 from runtime.cli.terminal import step
 
@@ -19,7 +21,8 @@ from runtime.cli.terminal import step
     type=click.Path(dir_okay=False, path_type=Path),
     help="The component's file.  [default: NAME.wasm in the current directory]",
 )
-def build(directory: Path, output: Path | None) -> None:
+@json_option
+def build(directory: Path, output: Path | None, as_json: bool) -> None:
     """Build the worker in DIR into a WebAssembly component. Prints the component's path."""
     with step(f"Building {directory}") as progress:
         built = build_directory(directory, output=output, progress=progress.at)
@@ -29,4 +32,14 @@ def build(directory: Path, output: Path | None) -> None:
             shutil.copyfile(built.deployment.component, target)
         progress.note = describe(built)
     say_notes(built)
-    click.echo(str(target))
+    if as_json:
+        print_json(
+            {
+                "name": built.deployment.name,
+                "component": str(target),
+                "bytes": target.stat().st_size,
+                "cached": built.cached,
+            }
+        )
+    else:
+        click.echo(str(target))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,8 @@ from guest_sdk.build import ConfigurationError, MigrationSettings, read_migratio
 from runtime.cli.client import connect
 from runtime.cli.d1_client import D1Client
 from runtime.cli.errors import CommandError, ExitCode
-from runtime.cli.options import server_options, server_settings
+from runtime.cli.options import json_option, server_options, server_settings
+from runtime.cli.output import print_json, say
 
 
 @click.group()
@@ -27,13 +27,14 @@ def d1() -> None:
     "--file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A file with the SQL to run."
 )
 @server_options
-def execute(database: str, sql: str | None, file: Path | None, **where: Any) -> None:
-    """Run SQL as one transaction, and print each statement's rows as JSON."""
+@json_option
+def execute(database: str, sql: str | None, file: Path | None, as_json: bool, **where: Any) -> None:
+    """Run SQL as one transaction, and print each statement's rows as JSON, with or without --json."""
     if (sql is None) == (file is None):
         raise click.UsageError("Give either --command or --file.")
     text = sql if file is None else file.read_text(encoding="utf-8")
     results = _client(database, where).query(text or "")
-    click.echo(json.dumps([{"results": r["results"], "meta": r["meta"]} for r in results], indent=2))
+    print_json([{"results": r["results"], "meta": r["meta"]} for r in results])
 
 
 @d1.command()
@@ -43,20 +44,34 @@ def execute(database: str, sql: str | None, file: Path | None, **where: Any) -> 
 @click.option("--no-schema", is_flag=True, help="Only the rows.")
 @click.option("--no-data", is_flag=True, help="Only the schema.")
 @server_options
-def export(database: str, output: Path, tables: tuple[str, ...], no_schema: bool, no_data: bool, **where: Any) -> None:
+@json_option
+def export(
+    database: str,
+    output: Path,
+    tables: tuple[str, ...],
+    no_schema: bool,
+    no_data: bool,
+    as_json: bool,
+    **where: Any,
+) -> None:
     """Write a database as SQL text."""
     options = {"tables": list(tables), "no_schema": no_schema, "no_data": no_data}
     _client(database, where).export(output, options)
+    say(as_json, {"file": str(output), "bytes": output.stat().st_size}, f"Wrote {output}.")
 
 
 @d1.command("import")
 @click.argument("database")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @server_options
-def import_(database: str, file: Path, **where: Any) -> None:
+@json_option
+def import_(database: str, file: Path, as_json: bool, **where: Any) -> None:
     """Run the SQL text in a file as one transaction, however long it is."""
     result = _client(database, where).import_file(file)
-    click.echo(f"Ran {result['num_queries']} queries.")
+    if as_json:
+        print_json(result)
+    else:
+        click.echo(f"Ran {result['num_queries']} queries.")
 
 
 @d1.group("time-travel")
@@ -68,9 +83,14 @@ def time_travel() -> None:
 @click.argument("database")
 @click.option("--timestamp", help="A time, as 2026-01-31T12:00:00Z.  [default: now]")
 @server_options
-def info(database: str, timestamp: str | None, **where: Any) -> None:
+@json_option
+def info(database: str, timestamp: str | None, as_json: bool, **where: Any) -> None:
     """Print the bookmark of a state."""
-    click.echo(_client(database, where).bookmark(timestamp))
+    bookmark = _client(database, where).bookmark(timestamp)
+    if as_json:
+        print_json({"bookmark": bookmark})
+    else:
+        click.echo(bookmark)
 
 
 @time_travel.command()
@@ -78,12 +98,17 @@ def info(database: str, timestamp: str | None, **where: Any) -> None:
 @click.option("--timestamp", help="A time in the last 7 days, as 2026-01-31T12:00:00Z.")
 @click.option("--bookmark", help="A bookmark.")
 @server_options
-def restore(database: str, timestamp: str | None, bookmark: str | None, **where: Any) -> None:
+@json_option
+def restore(database: str, timestamp: str | None, bookmark: str | None, as_json: bool, **where: Any) -> None:
     """Bring a database back to an earlier state. Prints the bookmark with which this can be undone."""
     if (timestamp is None) == (bookmark is None):
         raise click.UsageError("Give either --timestamp or --bookmark.")
     moment = {"bookmark": bookmark} if bookmark is not None else {"timestamp": timestamp or ""}
-    click.echo(_client(database, where).restore(moment)["previous_bookmark"])
+    restored = _client(database, where).restore(moment)
+    if as_json:
+        print_json(restored)
+    else:
+        click.echo(restored["previous_bookmark"])
 
 
 @d1.group()
@@ -104,17 +129,22 @@ def _project(function: Any) -> Any:
 @click.argument("database")
 @_project
 @server_options
-def list_migrations(database: str, project: Path, **where: Any) -> None:
+@json_option
+def list_migrations(database: str, project: Path, as_json: bool, **where: Any) -> None:
     """List the migrations that have not been applied."""
-    for file in _pending(_client(database, where), _settings(project, database)):
-        click.echo(file.name)
+    names = [file.name for file in _pending(_client(database, where), _settings(project, database))]
+    if as_json:
+        print_json(names)
+    else:
+        click.echo("".join(f"{name}\n" for name in names), nl=False)
 
 
 @migrations.command()
 @click.argument("database")
 @_project
 @server_options
-def apply(database: str, project: Path, **where: Any) -> None:
+@json_option
+def apply(database: str, project: Path, as_json: bool, **where: Any) -> None:
     """Apply the migrations that have not been, in order, each as one transaction.
 
     The first that fails ends it; those before it stay.
@@ -128,8 +158,11 @@ def apply(database: str, project: Path, **where: Any) -> None:
             client.query(f"{file.read_text(encoding='utf-8')}\n;\n{record}")
         except CommandError as error:
             raise CommandError(f"{file} could not be applied.", error.details or error.headline) from error
-        click.echo(f"Applied {file.name}")
-    if not pending:
+        if not as_json:
+            click.echo(f"Applied {file.name}")
+    if as_json:
+        print_json({"applied": [file.name for file in pending]})
+    elif not pending:
         click.echo("There is nothing to apply.", err=True)
 
 
@@ -137,14 +170,18 @@ def apply(database: str, project: Path, **where: Any) -> None:
 @click.argument("database")
 @click.argument("message")
 @_project
-def create(database: str, message: str, project: Path) -> None:
+@json_option
+def create(database: str, message: str, project: Path, as_json: bool) -> None:
     """Make an empty file for the next migration."""
     settings = _settings(project, database)
     settings.directory.mkdir(parents=True, exist_ok=True)
     last = max((int(file.name[:4]) for file in settings.files() if file.name[:4].isdigit()), default=0)
     path = settings.directory / f"{last + 1:04}_{'_'.join(message.split())}.sql"
     path.write_text(f"-- Migration number: {last + 1:04}\n", encoding="utf-8")
-    click.echo(path)
+    if as_json:
+        print_json({"file": str(path)})
+    else:
+        click.echo(path)
 
 
 def _client(database: str, where: dict[str, Any]) -> D1Client:

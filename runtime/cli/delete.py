@@ -9,7 +9,8 @@ import click
 
 from runtime.cli.client import connect
 from runtime.cli.errors import CommandError
-from runtime.cli.options import server_options, server_settings
+from runtime.cli.options import json_option, server_options, server_settings
+from runtime.cli.output import say
 
 
 @click.command()
@@ -17,7 +18,8 @@ from runtime.cli.options import server_options, server_settings
 @server_options
 @click.option("--purge-data", is_flag=True, help="Also delete for good what the tenant has stored.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def delete(name: str, purge_data: bool, yes: bool, **where: Any) -> None:
+@json_option
+def delete(name: str, purge_data: bool, yes: bool, as_json: bool, **where: Any) -> None:
     """Remove the tenant NAME. What it has stored stays, unless told otherwise."""
     settings = server_settings(**where)
     client = connect(settings)
@@ -27,4 +29,4 @@ def delete(name: str, purge_data: bool, yes: bool, **where: Any) -> None:
     if not result["deleted"] and not result["data_purged"]:
         raise CommandError(f"There is no tenant {name} in the namespace {settings.namespace}.")
     stored = "what it has stored is deleted too" if purge_data else "what it has stored stays"
-    click.echo(f"{'Deleted' if result['deleted'] else 'Not deployed:'} {name}; {stored}.", err=True)
+    say(as_json, result, f"{'Deleted' if result['deleted'] else 'Not deployed:'} {name}; {stored}.")

@@ -13,7 +13,8 @@ import click
 from runtime.cli.client import connect
 from runtime.cli.deployment import Deployment, deploy_if_changed
 from runtime.cli.errors import CommandError, ExitCode
-from runtime.cli.options import server_options, server_settings
+from runtime.cli.options import json_option, server_options, server_settings
+from runtime.cli.output import print_json
 from runtime.cli.source import build_directory, describe, say_notes
 from runtime.cli.terminal import step
 
@@ -28,12 +29,13 @@ _RESOURCE_OPTIONS = {"kv": ("kv_namespace", "namespace_id"), "r2": ("r2_bucket",
 @click.option("--r2", multiple=True, metavar="NAME=BUCKET", help="Bind an R2 bucket.")
 @click.option("--d1", multiple=True, metavar="NAME=ID", help="Bind a D1 database.")
 @click.option("--var", multiple=True, metavar="NAME=TEXT", help="Bind a text.")
-@click.option("--json", "json_vars", multiple=True, metavar="NAME=JSON", help="Bind a JSON value.")
+@click.option("--json-var", "json_vars", multiple=True, metavar="NAME=JSON", help="Bind a JSON value.")
 @click.option(
     "--secret", "secrets", multiple=True, metavar="NAME", help="Bind the environment variable NAME as a secret."
 )
 @click.option("--limit", "limits", multiple=True, metavar="NAME=VALUE", help="Set a limit: cpu_ms=50.")
 @click.option("--tag", "tags", multiple=True, metavar="TEXT", help="Add a tag.")
+@json_option
 def deploy(
     source: Path,
     name: str | None,
@@ -45,6 +47,7 @@ def deploy(
     secrets: tuple[str, ...],
     limits: tuple[str, ...],
     tags: tuple[str, ...],
+    as_json: bool,
     **where: Any,
 ) -> None:
     """Deploy a worker: the directory of one, which is built first, or a component (.wasm).
@@ -69,6 +72,9 @@ def deploy(
     with step(f"Deploying {deployment.name} to {settings.namespace}") as progress:
         result = deploy_if_changed(client, settings, deployment)
         progress.note = f"version {result['version_number']}" if result else "nothing has changed"
+    if as_json:
+        script = result or client.script(settings.namespace, deployment.name)
+        print_json({"changed": result is not None, "script": script})
 
 
 def _prepare(source: Path, name: str | None) -> Deployment:
@@ -111,7 +117,7 @@ def _value(name: str, text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError:
-        raise click.UsageError(f"--json {name}: the value is not JSON.") from None
+        raise click.UsageError(f"--json-var {name}: the value is not JSON.") from None
 
 
 def _limit(text: str) -> int | str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import click
 
 from runtime.cli.errors import CommandError
 from runtime.cli.options import config_option, data_option, json_option
+from runtime.cli.output import print_json
 from runtime.settings import read
 
 _COLOURS = {"ok": "green", "warning": "yellow", "problem": "red"}
@@ -30,7 +30,7 @@ def doctor(config: Path | None, data: Path | None, port: int | None, admin_port:
 
     findings = examine(read(config=config, data=data, port=port, admin_port=admin_port))
     if as_json:
-        click.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
+        print_json([asdict(finding) for finding in findings])
     else:
         for finding in findings:
             state = click.style(f"{finding.state:<8}", fg=_COLOURS[finding.state])

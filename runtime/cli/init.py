@@ -9,6 +9,8 @@ from pathlib import Path
 import click
 
 from runtime.cli.errors import CommandError, ExitCode
+from runtime.cli.options import json_option
+from runtime.cli.output import print_json
 from runtime.settings import NAME_PATTERN, NAME_RULE
 
 _CONFIGURATION = """\
@@ -40,7 +42,8 @@ class Default(WorkerEntrypoint):
 @click.command()
 @click.argument("directory", type=click.Path(file_okay=False, path_type=Path), metavar="DIR")
 @click.option("--name", help="The worker's name.  [default: from the folder's]")
-def init(directory: Path, name: str | None) -> None:
+@json_option
+def init(directory: Path, name: str | None, as_json: bool) -> None:
     """Make a worker's folder DIR: a configuration, and code that counts visits in a KV namespace."""
     if name is None:
         name = re.sub(r"[^a-z0-9]+", "-", directory.absolute().name.lower()).strip("-")[:63].rstrip("-")
@@ -54,5 +57,8 @@ def init(directory: Path, name: str | None) -> None:
         (directory / "src/entry.py").write_text(_ENTRY, encoding="utf-8")
     except OSError as error:
         raise CommandError(f"{directory} could not be made.", str(error)) from error
+    if as_json:
+        print_json({"name": name, "directory": str(directory)})
+        return
     click.echo(str(directory))
     click.echo(f"Made the worker {name}. Now:\n  cloister dev {directory}", err=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import Any
 from urllib.parse import quote
@@ -11,6 +10,7 @@ import click
 
 from runtime.cli.errors import CommandError, ExitCode
 from runtime.cli.options import connected, json_option, server_options
+from runtime.cli.output import print_json, say
 
 
 @click.group()
@@ -22,14 +22,16 @@ def secret() -> None:
 @click.argument("name")
 @click.argument("key")
 @server_options
-def put(name: str, key: str, **where: Any) -> None:
+@json_option
+def put(name: str, key: str, as_json: bool, **where: Any) -> None:
     """Set the secret KEY of the tenant NAME: what standard input holds, or what is typed at the prompt.
 
     One line end at the end of standard input is not part of the value.
     """
     client, namespace = connected(**where)
-    client.call_script("PUT", namespace, name, "/secrets", content={"name": key, "text": _value(), "type": _TYPE})
-    click.echo(f"{key} of {name} is set.", err=True)
+    content = {"name": key, "text": _value(), "type": _TYPE}
+    result = client.call_script("PUT", namespace, name, "/secrets", content=content)
+    say(as_json, result, f"{key} of {name} is set.")
 
 
 @secret.command("list")
@@ -41,7 +43,7 @@ def list_secrets(name: str, as_json: bool, **where: Any) -> None:
     client, namespace = connected(**where)
     found = client.call_script("GET", namespace, name, "/secrets")
     if as_json:
-        click.echo(json.dumps(found, indent=2))
+        print_json(found)
     else:
         click.echo("".join(f"{each['name']}\n" for each in found), nl=False)
 
@@ -50,11 +52,12 @@ def list_secrets(name: str, as_json: bool, **where: Any) -> None:
 @click.argument("name")
 @click.argument("key")
 @server_options
-def delete(name: str, key: str, **where: Any) -> None:
+@json_option
+def delete(name: str, key: str, as_json: bool, **where: Any) -> None:
     """Delete the secret KEY of the tenant NAME."""
     client, namespace = connected(**where)
     client.call_script("DELETE", namespace, name, f"/secrets/{quote(key, safe='')}")
-    click.echo(f"{key} of {name} is deleted.", err=True)
+    say(as_json, {"name": key, "deleted": True}, f"{key} of {name} is deleted.")
 
 
 _TYPE = "secret_text"

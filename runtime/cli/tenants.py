@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import click
 
 from runtime.cli.options import connected, json_option, server_options
+from runtime.cli.output import print_json
 from runtime.cli.table import moment, print_table
 
 
@@ -19,7 +19,7 @@ def tenants(as_json: bool, **where: Any) -> None:
     client, namespace = connected(**where)
     scripts = client.scripts(namespace)
     if as_json:
-        click.echo(json.dumps(scripts, indent=2))
+        print_json(scripts)
     elif scripts:
         print_table(("NAME", "STATE", "VERSION", "DEPLOYED", "COMPONENT", "BINDINGS"), map(_row, scripts))
     else:

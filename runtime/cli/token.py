@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import click
 
 from runtime.cli.options import connected, json_option, server_options
+from runtime.cli.output import print_json, say
 from runtime.cli.table import print_table
 
 PERMISSIONS = ("read", "deploy", "data", "call")
@@ -46,7 +46,7 @@ def create(
         body["expires_on"] = (datetime.now(UTC) + timedelta(days=days)).isoformat()
     created = connected(**where)[0].create_token(body)
     if as_json:
-        click.echo(json.dumps(created, indent=2))
+        print_json(created)
         return
     click.echo(created["value"])
     click.echo(f"This is shown once. To end it: cloister token revoke {created['id']}", err=True)
@@ -59,7 +59,7 @@ def list_tokens(as_json: bool, **where: Any) -> None:
     """List the tokens that there are, without their values."""
     found = connected(**where)[0].tokens()
     if as_json:
-        click.echo(json.dumps(found, indent=2))
+        print_json(found)
     elif found:
         _print_table(found)
     else:
@@ -69,10 +69,11 @@ def list_tokens(as_json: bool, **where: Any) -> None:
 @token.command()
 @click.argument("id")
 @server_options
-def revoke(id: str, **where: Any) -> None:
+@json_option
+def revoke(id: str, as_json: bool, **where: Any) -> None:
     """Revoke a token, which ends at once."""
     connected(**where)[0].delete_token(id)
-    click.echo(f"Revoked {id}.", err=True)
+    say(as_json, {"id": id, "revoked": True}, f"Revoked {id}.")
 
 
 def _print_table(tokens: list[dict[str, Any]]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
@@ -10,6 +9,7 @@ from urllib.parse import urlencode
 import click
 
 from runtime.cli.options import connected, json_option, server_options
+from runtime.cli.output import print_json
 from runtime.cli.table import print_table
 
 _DAY = click.DateTime(["%Y-%m-%d"])
@@ -31,7 +31,7 @@ def usage(name: str | None, since: datetime | None, until: datetime | None, as_j
     query |= {key: day.date().isoformat() for key, day in (("since", since), ("until", until)) if day is not None}
     found = client.call("GET", f"?{urlencode(query)}", under="usage")
     if as_json:
-        click.echo(json.dumps(found, indent=2))
+        print_json(found)
     elif found:
         headings = ("DAY", "NAME", *(figure.upper() for figure in _FIGURES))
         rows = ([each["day"], each["script"], *(f"{each[figure]:.15g}" for figure in _FIGURES)] for each in found)

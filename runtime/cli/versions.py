@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import click
@@ -10,6 +9,7 @@ import click
 from runtime.cli.client import AdminClient
 from runtime.cli.errors import CommandError
 from runtime.cli.options import connected, json_option, server_options
+from runtime.cli.output import print_json
 from runtime.cli.table import moment, print_table
 
 _PAGE = 100
@@ -25,7 +25,7 @@ def versions(name: str, as_json: bool, **where: Any) -> None:
     shares = _shares(client, namespace, name)
     found = [{**each, "percentage": shares.get(each["id"], 0)} for each in _all(client, namespace, name)]
     if as_json:
-        click.echo(json.dumps(found, indent=2))
+        print_json(found)
     else:
         print_table(("VERSION", "ID", "ANSWERS", "CREATED", "BY", "HOW", "MESSAGE"), map(_row, found))
 
@@ -47,7 +47,7 @@ def rollback(name: str, version: str | None, message: str, as_json: bool, **wher
         wanted["version_id"] = _resolve(_all(client, namespace, name), name, version)
     deployed = client.call_script("POST", namespace, name, "/rollback", content=wanted)
     if as_json:
-        click.echo(json.dumps(deployed, indent=2))
+        print_json(deployed)
     else:
         id = deployed["versions"][0]["version_id"]
         found = client.call_script("GET", namespace, name, f"/versions/{id}")

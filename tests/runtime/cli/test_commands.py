@@ -99,7 +99,18 @@ def test_a_component_is_deployed_listed_and_deleted(run_cli: RunCli, server: Con
 
 
 def test_what_has_not_changed_is_not_uploaded_again(run_cli: RunCli, server: Control, component_file: Path) -> None:
-    command = ("deploy", component_file, "--name", "user1", "--d1", "DB=db-1", "--json", 'J={"a": 1}', "--var", "V=x=y")
+    command = (
+        "deploy",
+        component_file,
+        "--name",
+        "user1",
+        "--d1",
+        "DB=db-1",
+        "--json-var",
+        'J={"a": 1}',
+        "--var",
+        "V=x=y",
+    )
     run_cli(*command)
     assert "nothing has changed" in run_cli(*command).stderr
     assert "version 2" in run_cli(*command, "--limit", "cpu_ms=60").stderr
@@ -143,7 +154,7 @@ def test_a_component_needs_a_name(run_cli: RunCli, server: Control, component_fi
     assert "--name NAME" in outcome.stderr
 
 
-@pytest.mark.parametrize("option", ["--kv", "--r2", "--d1", "--var", "--json", "--limit"])
+@pytest.mark.parametrize("option", ["--kv", "--r2", "--d1", "--var", "--json-var", "--limit"])
 def test_a_pair_has_an_equals_sign(run_cli: RunCli, server: Control, component_file: Path, option: str) -> None:
     outcome = run_cli("deploy", component_file, "--name", "user1", option, "NAME")
     assert outcome.exit_code == 2

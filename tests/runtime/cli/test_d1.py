@@ -57,9 +57,12 @@ def test_migrations_are_applied_once_and_in_order(project: Path, run_cli: RunCli
     (folder / "0001_table.sql").write_text("CREATE TABLE t (a)")
 
     listed = run_cli("d1", "migrations", "list", "shop")
+    as_json = json.loads(run_cli("d1", "migrations", "list", "shop", "--json").stdout)
     applied = run_cli("d1", "migrations", "apply", "shop")
     again = run_cli("d1", "migrations", "apply", "shop")
 
+    assert json.loads(run_cli("d1", "migrations", "apply", "shop", "--json").stdout) == {"applied": []}
+    assert as_json == listed.stdout.split()
     assert listed.stdout.split() == ["0001_table.sql", "0002_rows.sql"]
     assert applied.stdout == "Applied 0001_table.sql\nApplied 0002_rows.sql\n"
     assert (again.exit_code, again.stdout) == (0, "")
@@ -107,8 +110,10 @@ def test_a_database_is_exported_and_imported(project: Path, run_cli: RunCli) -> 
 
     exported = run_cli("d1", "export", "shop", "--output", "shop.sql")
     imported = run_cli("d1", "import", "other", "shop.sql")
+    as_json = json.loads(run_cli("d1", "export", "shop", "--output", "again.sql", "--json").stdout)
 
-    assert (exported.exit_code, exported.stderr) == (0, "")
+    assert (exported.exit_code, exported.stdout, exported.stderr) == (0, "", "Wrote shop.sql.\n")
+    assert as_json == {"file": "again.sql", "bytes": Path("shop.sql").stat().st_size}
     assert imported.stdout == "Ran 4 queries.\n"
     assert rows(run_cli, "other", "SELECT a FROM t") == [{"a": "x'y"}, {"a": [0, 255]}]
 
@@ -130,8 +135,9 @@ def test_a_database_travels_in_time_and_back(project: Path, run_cli: RunCli) -> 
 
     restored = run_cli("d1", "time-travel", "restore", "shop", "--bookmark", early)
     there = rows(run_cli, "shop", "SELECT count(*) AS n FROM sqlite_master WHERE name = 't'")
-    run_cli("d1", "time-travel", "restore", "shop", "--bookmark", restored.stdout.strip())
+    back = run_cli("d1", "time-travel", "restore", "shop", "--bookmark", restored.stdout.strip(), "--json")
 
+    assert set(json.loads(back.stdout)) >= {"bookmark", "previous_bookmark"}
     assert there == [{"n": 1}]
     assert rows(run_cli, "shop", "SELECT count(*) AS n FROM sqlite_master WHERE name = 't'") == [{"n": 0}]
 
