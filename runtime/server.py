@@ -32,6 +32,7 @@ from runtime.dispatcher.namespace import DispatchNamespace
 from runtime.dispatcher.observation import VersionObserver, gauges
 from runtime.dispatcher.operator import load_operator
 from runtime.dispatcher.resolver import USER_HEADER
+from runtime.dispatcher.tracing import traced
 from runtime.engine.engine import Engine
 from runtime.engine.limits import LimitPolicy, Limits
 from runtime.engine.running import RunningTable
@@ -44,6 +45,7 @@ from runtime.telemetry.logs import Log, TenantLog, TenantLogLimits, open_log
 from runtime.telemetry.meters import TenantKey
 from runtime.telemetry.observatory import open_observatory
 from runtime.telemetry.tail import Tails
+from runtime.telemetry.tracing import open_tracing
 
 logger = logging.getLogger(__name__)
 
@@ -243,7 +245,11 @@ async def _start(
     stack.push_async_callback(resources.close)
     await resources.sweep()
     observatory = await open_observatory(stack, settings.telemetry_directory)
-    engine = Engine(interfaces.ALL, flush, running, settings.idle_memory_bytes)
+    tracing = open_tracing(settings)
+    if tracing is not None:
+        stack.push_async_callback(asyncio.to_thread, tracing.close)
+    contract = interfaces.ALL if tracing is None else traced(interfaces.ALL, tracing)
+    engine = Engine(contract, flush, running, settings.idle_memory_bytes)
     stack.push_async_callback(engine.close)
     namespace = DispatchNamespace(
         settings.namespace,
@@ -254,7 +260,7 @@ async def _start(
         lambda version, limits: _tenant_log(log, observatory.tails, version, limits),
         policy=policy,
         stopped=stopped,
-        observe=lambda version: VersionObserver(observatory.meters, observatory.tails, version),
+        observe=lambda version: VersionObserver(observatory.meters, observatory.tails, version, tracing),
     )
     stack.push_async_callback(namespace.close)
     observatory.recorder.gauges = partial(gauges, namespace, observatory.meters)
@@ -268,6 +274,7 @@ async def _start(
         operator=operator,
         access=log if settings.access_log else None,
         meters=observatory.meters,
+        tracing=tracing,
     )
     if operator is not None:
         stack.push_async_callback(operator.close)

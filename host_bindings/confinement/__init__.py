@@ -78,15 +78,17 @@ def deny_administration() -> bool:
     return deny_system_calls(ADMINISTRATION)
 
 
-def confine_server(readable: Iterable[Path], writable: Iterable[Path], *, network: bool) -> int:
+def confine_server(
+    readable: Iterable[Path], writable: Iterable[Path], *, network: bool, ports: Iterable[int] = ()
+) -> int:
     """For a server process, which starts the others; gives Landlock's version, 0 if there is none.
 
-    `network`: whether it may open TCP connections and ports. Its listening sockets are there already. Call it before
-    there are threads. Raises `OSError`.
+    `network`: whether it may open TCP connections and ports; without it, only connections to `ports`. Its listening
+    sockets are there already. Call it before there are threads. Raises `OSError`.
     """
     forbid_new_privileges()
     readable = [*python_files(), *map(Path, _MACHINE_FILES), *readable]
-    return restrict_files(readable, [Path("/dev/null"), *writable], network=network)
+    return restrict_files(readable, [Path("/dev/null"), *writable], network=network, ports=ports)
 
 
 def forbid_new_privileges() -> None:

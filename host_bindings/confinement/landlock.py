@@ -17,7 +17,7 @@ from pathlib import Path
 
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 _VERSION = 1
-_PATH_BENEATH = 1
+_PATH_BENEATH, _NET_PORT = 1, 2
 
 _EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR = 1 << 0, 1 << 1, 1 << 2, 1 << 3
 _TRUNCATE, _IOCTL_DEVICE = 1 << 14, 1 << 15
@@ -44,6 +44,10 @@ class _PathBeneath(ctypes.Structure):
     _fields_ = (("allowed", ctypes.c_uint64), ("directory", ctypes.c_int32))
 
 
+class _NetPort(ctypes.Structure):
+    _fields_ = (("allowed", ctypes.c_uint64), ("port", ctypes.c_uint64))
+
+
 def landlock_version() -> int:
     """The version of the kernel's Landlock interface; 0 where there is none, or it is switched off."""
     if sys.platform != "linux":
@@ -51,12 +55,14 @@ def landlock_version() -> int:
     return max(0, int(_libc.syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), ctypes.c_uint32(_VERSION))))
 
 
-def restrict_files(readable: Iterable[Path], writable: Iterable[Path], *, network: bool = False) -> int:
+def restrict_files(
+    readable: Iterable[Path], writable: Iterable[Path], *, network: bool = False, ports: Iterable[int] = ()
+) -> int:
     """From now on only what lies below `readable` can be read (and executed), below `writable` changed as well.
 
-    Without `network` no TCP port can be bound or connected to. Only the processes that this one starts from now on can
-    be signalled. Paths that do not exist are passed over. Gives the version of the interface; 0 if there is none, and
-    nothing has been done. The caller has forbidden new privileges. Raises `OSError`.
+    Without `network` no TCP port can be bound, and only `ports` can be connected to, on any host. Only the processes
+    that this one starts from now on can be signalled. Paths that do not exist are passed over. Gives the version of the
+    interface; 0 if there is none, and nothing has been done. The caller has forbidden new privileges. Raises `OSError`.
     """
     version = landlock_version()
     if version == 0:
@@ -76,6 +82,9 @@ def restrict_files(readable: Iterable[Path], writable: Iterable[Path], *, networ
             _allow(descriptor, path, _READ & handled)
         for path in writable:
             _allow(descriptor, path, handled & ~_MAKE_DEVICES & ~_EXECUTE)
+        for port in ports if ruleset.network else ():
+            rule = _NetPort(_TCP_CONNECT, port)
+            _check(_libc.syscall(_ADD_RULE, descriptor, _NET_PORT, ctypes.byref(rule), ctypes.c_uint32(0)))
         _check(_libc.syscall(_RESTRICT_SELF, descriptor, ctypes.c_uint32(0)))
     finally:
         os.close(descriptor)

@@ -22,6 +22,7 @@ from runtime.dispatcher.stub import request_id_of_task
 from runtime.engine.errors import HostFault
 from runtime.settings import NAME_PATTERN
 from runtime.telemetry.meters import Meters, RequestTotals
+from runtime.telemetry.tracing import Tracing
 
 if TYPE_CHECKING:
     from runtime.dispatcher.operator import Operator
@@ -69,6 +70,7 @@ class Dispatcher:
         operator: Operator | None = None,
         access: Log | None = None,
         meters: Meters | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
         self._namespace = namespace
         self._resolver = resolver
@@ -76,6 +78,7 @@ class Dispatcher:
         self._operator = operator
         self._access = access
         self._meters = meters or Meters()
+        self._tracing = tracing
         self._identity = resolver.identity_header.lower().encode()
         private = {resolver.credential_header} | ({resolver.identity_header} if resolver.writes_identity else set())
         self._dropped = REQUEST_DROPPED | {name.lower().encode() for name in private if name}
@@ -94,7 +97,7 @@ class Dispatcher:
         assert self._operator is None
         if not exchange.is_complete:
             return None
-        begun = exchange.begun = Begun(self._next_request_id(), perf_counter_ns())
+        begun = exchange.begun = self._begin(exchange)
         try:
             self._address(exchange, begun)
             begun.body = exchange.body_at_hand(self._body_bytes_max)
@@ -118,7 +121,7 @@ class Dispatcher:
 
     async def handle(self, exchange: Exchange) -> Exchange:
         """Answers a request. Never raises an `Exception`."""
-        begun = exchange.begun or Begun(self._next_request_id(), perf_counter_ns())
+        begun = exchange.begun or self._begin(exchange)
         request_id = begun.request_id
         begun.totals = self._meters.watch(request_id)
         try:
@@ -138,13 +141,17 @@ class Dispatcher:
         self._record(exchange, begun, status, exchange.sent_bytes)
         return exchange
 
+    def _begin(self, exchange: Exchange) -> Begun:
+        begun = Begun(f"{self._request_id_prefix}-{next(self._request_ids):x}", perf_counter_ns())
+        if self._tracing is not None:
+            traceparent = exchange.headers.get("traceparent")
+            self._tracing.begin(begun.request_id, exchange.method, begun.started_ns, traceparent)
+        return begun
+
     def _with_identity(self, headers: str, script: str) -> str:
         if not NAME_PATTERN.fullmatch(script):
             raise WorkerNotFound(script)
         return f"{self._identity.decode()}: {script}\n{headers}"
-
-    def _next_request_id(self) -> str:
-        return f"{self._request_id_prefix}-{next(self._request_ids):x}"
 
     def _address(self, exchange: Exchange, begun: Begun) -> None:
         """Finds the script that is asked for, and what the call says apart from its body. Raises `Refused`."""
@@ -179,17 +186,23 @@ class Dispatcher:
             self._meters.unknown += 1
         else:
             self._meters.of(tenant.namespace, tenant.script).request(status, wall_ms, bytes_in, bytes_out)
-        if self._access is None:
+        if self._access is None and self._tracing is None:
             return
         totals = begun.totals
         if totals is None or not totals.calls:
             totals = self._totals_of(begun)
+        outcome = "canceled" if exchange.gone else totals.outcome
+        if self._tracing is not None:
+            named = {} if tenant is None else {"cloister.namespace": tenant.namespace, "cloister.tenant": tenant.script}
+            self._tracing.end(begun.request_id, status, outcome, named)
+        if self._access is None:
+            return
         self._access.access(
             tenant=begun.script,
             version=totals.version,
             method=exchange.method,
             status=status,
-            outcome="canceled" if exchange.gone else totals.outcome,
+            outcome=outcome,
             wall_ms=wall_ms,
             cpu_ms=totals.cpu_ns / 1e6,
             host_calls=totals.host_calls,

@@ -11,20 +11,28 @@ from runtime.telemetry.ledger import PROCESS, Gauges
 from runtime.telemetry.meters import Meters, TenantKey
 from runtime.telemetry.process import process_gauges
 from runtime.telemetry.tail import CalledEvent, Tails
+from runtime.telemetry.tracing import Tracing
 
 
 class VersionObserver:
     """Implements `runtime.engine.pool.Observer`."""
 
-    __slots__ = ("_key", "_meter", "_meters", "_tails", "_version", "version_number")
+    __slots__ = ("_key", "_meter", "_meters", "_tails", "_tracing", "_version", "version_number")
 
-    def __init__(self, meters: Meters, tails: Tails, version: Version) -> None:
+    def __init__(self, meters: Meters, tails: Tails, version: Version, tracing: Tracing | None = None) -> None:
         self._version = version
         self.version_number = version.number
         self._key = TenantKey(version.tenant.namespace, version.tenant.script)
         self._meters = meters
         self._meter = meters.of(*self._key)
         self._tails = tails
+        self._tracing = tracing
+
+    def started(self, invocation: Invocation, began_ns: int) -> None:
+        if self._tracing is not None:
+            self._tracing.cold_start(
+                invocation, invocation.request_id, invocation.name, invocation.started_ns, began_ns
+            )
 
     def called(self, invocation: Invocation, cpu_ns: int, error: EngineError | None) -> None:
         self._meter.call(invocation.outcome, cpu_ns, invocation.host_calls, invocation.cold)
@@ -41,9 +49,29 @@ class VersionObserver:
                 totals.outcome = invocation.outcome
         if self._tails.wanted(self._key):
             self._tails.called(self._key, self._event(invocation, cpu_ns, error))
+        if self._tracing is not None:
+            self._trace(self._tracing, invocation, cpu_ns)
 
     def refused(self, error: EngineError, request_id: str) -> None:
         self._meter.limit(error.code)
+
+    def _trace(self, tracing: Tracing, invocation: Invocation, cpu_ns: int) -> None:
+        attributes: dict[str, str | int | float | bool] = {
+            "cloister.namespace": self._version.tenant.namespace,
+            "cloister.tenant": self._version.script,
+            "cloister.version": self.version_number,
+            "cloister.cpu_ms": cpu_ns / 1e6,
+            "cloister.host_calls": invocation.host_calls,
+            "cloister.cold": invocation.cold,
+        }
+        tracing.called(
+            invocation,
+            invocation.request_id,
+            invocation.name,
+            invocation.started_ns,
+            invocation.outcome,
+            attributes,
+        )
 
     def _event(self, invocation: Invocation, cpu_ns: int, error: EngineError | None) -> CalledEvent:
         is_fetch = invocation.name == "fetch"

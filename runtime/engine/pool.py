@@ -11,6 +11,7 @@ import asyncio
 from collections import deque
 from functools import partial
 from math import ceil
+from time import perf_counter_ns
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from host_bindings.body import GUEST_CHUNK_BYTES, Body, BoundedBody, BytesBody, Payload, known_size
@@ -57,6 +58,9 @@ class Observer(Protocol):
 
     version_number: int
     """Which of the script's versions these calls are of."""
+
+    def started(self, invocation: Invocation, began_ns: int) -> None:
+        """An instance has been made for a call; that began at `began_ns` (`perf_counter_ns`)."""
 
     def called(self, invocation: Invocation, cpu_ns: int, error: EngineError | None) -> None:
         """The guest is done with a call, all that it did after its answer included."""
@@ -303,6 +307,7 @@ class WorkerPool:
         self._live += 1
         self._empty.clear()
         invocation.cold = True
+        began_ns = perf_counter_ns()
         instance = Instance(self.engine, self._component, self._scope, self.limits, self.log)
         instance.tenant = self.tenant
         instance.label = self._label
@@ -328,6 +333,8 @@ class WorkerPool:
             if isinstance(error, GuestTrapped):
                 raise WorkerUnavailable(f"The worker does not start: {error.message}")
             raise error
+        if self.observer is not None:
+            self.observer.started(invocation, began_ns)
         return instance
 
 

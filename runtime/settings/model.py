@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
+from urllib.parse import urlsplit
 
 LogFormat = Literal["auto", "json", "pretty"]
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -28,7 +29,7 @@ MIB = 1024 * 1024
 
 PROCESSES_MAX = 64
 
-SECRET_SETTINGS = frozenset({"admin_token", "secrets_key"})
+SECRET_SETTINGS = frozenset({"admin_token", "secrets_key", "traces_headers"})
 """Settings that are never shown, and never read from a file that others can read."""
 
 
@@ -118,6 +119,18 @@ class ServerSettings:
     log_level: LogLevel = "info"
     access_log: bool = True
     """Whether each request leaves a line in the log."""
+    traces: bool = False
+    """Whether requests are traced, for an OpenTelemetry collector: see `telemetry.tracing`."""
+    traces_endpoint: str = "http://127.0.0.1:4318/v1/traces"
+    """Where traces are sent to (OTLP over HTTP)."""
+    traces_headers: str | None = field(default=None, repr=False)
+    """Headers for the collector, `name=value` with commas between: its key, say."""
+    traces_ratio: float = 1.0
+    """Which part of the requests is traced, 0 to 1."""
+    traces_trust_callers: bool = False
+    """Whether a caller's `traceparent` is heeded: its trace goes on, and it decides whether there is one."""
+    traces_service: str = "cloister"
+    """What the server is called in traces."""
 
     def __post_init__(self) -> None:
         for name in ("port", "admin_port"):
@@ -138,6 +151,7 @@ class ServerSettings:
         _check(0 <= self.versions_kept <= 1000, "versions_kept", "0 to 1000")
         _check(0 < self.versions_kept_days <= 36_500, "versions_kept_days", "a number of days up to 36500")
         self._check_resolver()
+        self._check_traces()
         modes = get_args(ConfinementMode)
         _check(self.confinement in modes, "confinement", f"one of {', '.join(modes)}")
         _check(
@@ -169,6 +183,21 @@ class ServerSettings:
             self.proxy_networks  # noqa: B018
         except ValueError:
             _check(False, "trusted_proxies", "addresses or networks like 10.0.0.0/8, with commas between")
+
+    def _check_traces(self) -> None:
+        _check(0 <= self.traces_ratio <= 1, "traces_ratio", "0 to 1")
+        try:
+            address = urlsplit(self.traces_endpoint)
+            fits = address.scheme in ("http", "https") and bool(address.hostname) and self.traces_port > 0
+        except ValueError:
+            fits = False
+        _check(fits, "traces_endpoint", "an address like http://127.0.0.1:4318/v1/traces")
+
+    @property
+    def traces_port(self) -> int:
+        """The collector's. Raises ValueError for what is none."""
+        address = urlsplit(self.traces_endpoint)
+        return address.port if address.port is not None else 443 if address.scheme == "https" else 80
 
     @property
     def callers_are_verified(self) -> bool:

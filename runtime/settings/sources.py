@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import Field, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +16,17 @@ ENVIRONMENT_PREFIX = "CLOISTER_"
 """The environment variable that sets a setting is this and the setting's name in capitals."""
 
 _FILE_VARIABLE = ENVIRONMENT_PREFIX + "CONFIG"
+
+_STANDARD: Mapping[str, tuple[str, ...]] = {
+    "traces_endpoint": ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"),
+    "traces_headers": ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS"),
+    "traces_ratio": ("OTEL_TRACES_SAMPLER_ARG",),
+    "traces_service": ("OTEL_SERVICE_NAME",),
+}
+"""OpenTelemetry's own variables, which are heeded where ours are not set."""
+
+_OTLP_BASE = "OTEL_EXPORTER_OTLP_ENDPOINT"
+"""An address to which each kind of signal adds its path, unlike the one for traces alone."""
 
 Source = Literal["option", "environment", "file", "default"]
 
@@ -55,8 +66,8 @@ def read(environment: Mapping[str, str] | None = None, *, config: Path | None = 
         name = setting.name
         if options.get(name) is not None:
             values[name], sources[name] = options[name], "option"
-        elif text := environment.get(variable(name), "").strip():
-            values[name], sources[name] = _parse(name, text, setting.type), "environment"
+        elif found := _from_environment(environment, name):
+            values[name], sources[name] = _parse(*found, setting), "environment"
         elif name in written:
             values[name], sources[name] = written[name], "file"
         else:
@@ -86,9 +97,17 @@ def _file_of(environment: Mapping[str, str], data: Path | None) -> Path | None:
     return found if os.path.exists(found) else None
 
 
-def _parse(name: str, text: str, annotation: Any) -> object:
-    kind = kind_of(annotation)
+def _from_environment(environment: Mapping[str, str], name: str) -> tuple[str, str] | None:
+    """The variable that sets it, and its text."""
+    for found in (variable(name), *_STANDARD.get(name, ())):
+        if text := environment.get(found, "").strip():
+            return found, f"{text.rstrip('/')}/v1/traces" if found == _OTLP_BASE else text
+    return None
+
+
+def _parse(source: str, text: str, setting: Field[Any]) -> object:
+    kind = kind_of(setting.type)
     try:
         return kind.from_text(text)
     except ValueError:
-        raise SettingsError(f"{variable(name)}: must be {kind.text_rule}", name) from None
+        raise SettingsError(f"{source}: must be {kind.text_rule}", setting.name) from None

@@ -9,8 +9,8 @@ from runtime.settings import ServerSettings, SettingsError
 def confine(settings: ServerSettings, *, system_calls_denied: bool) -> Confinement:
     """Takes effect for good, for this process and those that it starts: only the data directory can be written.
 
-    Dispatch code, which is the operator's, may be read, call out, and use `confinement_paths`. Raises `SettingsError`
-    where a confinement that is required cannot be had.
+    Dispatch code, which is the operator's, may be read, call out, and use `confinement_paths`. Traces may go to the
+    collector's port. Raises `SettingsError` where a confinement that is required cannot be had.
     """
     if settings.confinement == "off":
         return Confinement(landlock=0, system_calls=False)
@@ -20,7 +20,8 @@ def confine(settings: ServerSettings, *, system_calls_denied: bool) -> Confineme
     readable = [path for path in (code, settings.jwt_key_file, settings.secrets_key_file) if path is not None]
     writable = [settings.data, *settings.confinement_paths]
     try:
-        landlock = confine_server(readable, writable, network=settings.dispatcher is not None)
+        ports = [settings.traces_port] if settings.traces else []
+        landlock = confine_server(readable, writable, network=settings.dispatcher is not None, ports=ports)
     except OSError as error:
         if settings.confinement == "require":
             raise SettingsError(f"confinement: the kernel refuses it: {error}") from None

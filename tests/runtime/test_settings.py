@@ -51,6 +51,10 @@ def test_every_sort_of_setting_can_be_read_from_the_environment() -> None:
         ("ADMIN_TOKEN", "short"),
         ("ADMIN_TOKEN", "two words, but long enough"),
         ("SHUTDOWN_GRACE_S", "-1"),
+        ("TRACES_RATIO", "1.5"),
+        ("TRACES_ENDPOINT", "collector:4318"),
+        ("TRACES_ENDPOINT", "http://collector:port/"),
+        ("TRACES_ENDPOINT", "http://"),
     ],
 )
 def test_a_wrong_setting_is_named_and_a_wrong_token_is_not_shown(name: str, value: str) -> None:
@@ -58,6 +62,20 @@ def test_a_wrong_setting_is_named_and_a_wrong_token_is_not_shown(name: str, valu
         read_settings({f"CLOISTER_{name}": value})
     if name == "ADMIN_TOKEN":
         assert value not in str(refused.value)
+
+
+def test_opentelemetrys_own_variables_are_heeded_where_ours_are_not_set() -> None:
+    base = {"OTEL_EXPORTER_OTLP_ENDPOINT": "https://collector/otlp/", "OTEL_TRACES_SAMPLER_ARG": "0.25"}
+    settings = read_settings({**base, "OTEL_EXPORTER_OTLP_HEADERS": "key=value", "OTEL_SERVICE_NAME": "shop"})
+    assert (settings.traces, settings.traces_ratio, settings.traces_service) == (False, 0.25, "shop")
+    assert (settings.traces_endpoint, settings.traces_port) == ("https://collector/otlp/v1/traces", 443)
+    assert settings.traces_headers == "key=value" and "key=value" not in repr(settings)
+
+    own = read_settings({**base, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://other:1/x"})
+    assert own.traces_endpoint == "http://other:1/x"
+    assert read_settings({**base, "CLOISTER_TRACES_ENDPOINT": "http://ours/y"}).traces_endpoint == "http://ours/y"
+    with pytest.raises(SettingsError, match="OTEL_TRACES_SAMPLER_ARG: must be a number"):
+        read_settings({"OTEL_TRACES_SAMPLER_ARG": "all"})
 
 
 @pytest.mark.parametrize(

@@ -116,6 +116,18 @@ def test_a_child_has_no_network_programs_or_signals(tmp_path: Path, attempt: str
     assert confined(tmp_path, f"{CHILD}print(denied({attempt}))") == "True"
 
 
+def test_only_named_ports_can_be_connected_to(tmp_path: Path) -> None:
+    body = """
+        listening = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
+        named, other = (each.getsockname()[1] for each in listening)
+        confine_server([], [inside], network=False, ports=[named])
+        socket.create_connection(("127.0.0.1", named)).close()
+        print(denied(lambda: socket.create_connection(("127.0.0.1", other))))
+    """
+
+    assert confined(tmp_path, body) == "True"
+
+
 def test_a_server_starts_programs_but_opens_no_connection(tmp_path: Path) -> None:
     body = """
         print(subprocess.run([sys.executable, "-c", "print('started')"], capture_output=True, text=True).stdout.strip())
