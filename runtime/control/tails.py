@@ -36,7 +36,7 @@ class HeaderFilter(msgspec.Struct, frozen=True):
 
 class Filter(msgspec.Struct, frozen=True):
     """One of Cloudflare's filters: exactly one field is set. `query` is searched for in messages, exceptions and the
-    address; `status` is our own."""
+    address; `status` is our own. Of `outcome`, `unknown` stands for all that Cloudflare's tools have no word for."""
 
     sampling_rate: float | None = None
     outcome: list[str] | None = None
@@ -45,6 +45,7 @@ class Filter(msgspec.Struct, frozen=True):
     client_ip: list[str] | None = None
     query: str | None = None
     status: list[int] | None = None
+    script_version: str | None = msgspec.field(name="scriptVersion", default=None)
 
 
 class NewTail(msgspec.Struct, frozen=True):
@@ -76,11 +77,11 @@ async def list_tails(call: Call[NoQuery, None]) -> Result:
 
 
 async def delete_tail(call: Call[NoQuery, None]) -> Result:
+    """One that is over already is closed too: clients close theirs when the server has ended it."""
     tenant = call.script().current.tenant
     tail = await call.parts.observatory.tails.find(call.path["id"])
-    if tail is None or tail.key != TenantKey(tenant.namespace, tenant.script):
-        raise ControlError(404, Code.NO_ROUTE, "There is no such tail of this script.")
-    await call.parts.observatory.tails.delete(tail.id)
+    if tail is not None and tail.key == TenantKey(tenant.namespace, tenant.script):
+        await call.parts.observatory.tails.delete(tail.id)
     return Result(None)
 
 
@@ -126,7 +127,7 @@ async def _change(parts: Parts, tail: Tail, message: str) -> None:
 def _filters(given: list[Filter]) -> Filters:
     if len(given) > FILTERS_MAX:
         raise invalid(f"filters: at most {FILTERS_MAX}.")
-    rate, text, header = 1.0, "", None
+    rate, text, header, version = 1.0, "", None, ""
     outcomes: list[str] = []
     methods: list[str] = []
     statuses: list[int] = []
@@ -141,8 +142,9 @@ def _filters(given: list[Filter]) -> Filters:
         methods += [method.upper() for method in each.method or []]
         statuses += each.status or []
         text = each.query or text
+        version = each.script_version or version
         header = (each.header.key, each.header.query) if each.header else header
-    return Filters(rate, tuple(outcomes), tuple(methods), tuple(statuses), text, header)
+    return Filters(rate, tuple(outcomes), tuple(methods), tuple(statuses), text, header, version)
 
 
 def _describe(call: Call[Any, Any], tail: Tail) -> TailResult:

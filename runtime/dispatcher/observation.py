@@ -91,6 +91,7 @@ class VersionObserver:
             exception=exception,
             cpu_ns=cpu_ns,
             started_ns=invocation.started_ns,
+            error_status=error.status if error is not None else 0,
         )
 
 

@@ -43,6 +43,9 @@ REQUESTS_REMEMBERED = 1_000
 LOGS_PER_EVENT_MAX = 256
 TEXT_CHARACTERS_MAX = 16_384
 
+_KNOWN_TO_CLIENTS = frozenset({"ok", "exception", "exceededCpu", "exceededMemory", "canceled"})
+"""Outcomes that `wrangler tail --status` can name; it calls all others `unknown`."""
+
 _HIDDEN = ("auth", "cookie", "key", "secret", "token", "jwt")
 """Headers with such a word in their names are shown as REDACTED."""
 
@@ -74,16 +77,22 @@ class Filters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     outcomes: tuple[str, ...] = ()
     methods: tuple[str, ...] = ()
     statuses: tuple[int, ...] = ()
-    """HTTP statuses; 1 to 5 stand for all of their hundred."""
+    """HTTP statuses; 1 to 5 stand for all of their hundred. That of a call without an answer is its error's."""
     text: str = ""
     """What a log message, an exception or the address must contain."""
     header: tuple[str, str] | None = None
     """A request header and what it must contain."""
+    version: str = ""
+    """The id of a version."""
 
 
 @dataclass(frozen=True)
 class CalledEvent:
-    """A call of a worker that is over. `headers` is header text; `exception` a name, a message and a traceback."""
+    """A call of a worker that is over. `headers` is header text; `exception` a name, a message and a traceback.
+
+    `status` is that of the worker's answer, 0 without one; `error_status` what the error is answered with, if that is
+    left to the server.
+    """
 
     version: str
     request_id: str
@@ -96,6 +105,7 @@ class CalledEvent:
     exception: tuple[str, str, str] | None
     cpu_ns: int
     started_ns: int
+    error_status: int = 0
 
 
 @dataclass(frozen=True)
@@ -305,11 +315,15 @@ def _now_ms() -> int:
 
 
 def _fits(filters: Filters, called: CalledEvent, logs: Sequence[Mapping[str, Any]]) -> bool:
-    if filters.outcomes and called.outcome not in filters.outcomes:
+    shown = called.outcome if called.outcome in _KNOWN_TO_CLIENTS else "unknown"
+    if filters.outcomes and called.outcome not in filters.outcomes and shown not in filters.outcomes:
+        return False
+    if filters.version not in ("", called.version):
         return False
     if filters.methods and called.method.upper() not in filters.methods:
         return False
-    if filters.statuses and not {called.status, called.status // 100} & set(filters.statuses):
+    status = called.status or called.error_status
+    if filters.statuses and not {status, status // 100} & set(filters.statuses):
         return False
     if filters.header is not None:
         name, text = filters.header
@@ -349,6 +363,7 @@ def _event(key: TenantKey, called: CalledEvent, logs: list[dict[str, Any]]) -> d
         "scriptName": key.script,
         "dispatchNamespace": key.namespace,
         "scriptVersion": {"id": called.version},
+        "entrypoint": "Default",
         "requestId": called.request_id,
         "outcome": called.outcome,
         "executionModel": "stateless",

@@ -7,8 +7,9 @@ import os
 import re
 import secrets
 import shutil
+import signal
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.error import HTTPError
 
@@ -18,9 +19,10 @@ from benchmarks.installation import installed, missing
 from tests.clients.conftest import Platform
 from tests.clients.installation import WRANGLER
 from tests.e2e.server import file as file_part
-from tests.e2e.server import multipart
+from tests.e2e.server import multipart, wait_until
 
 Wrangler = Callable[..., str]
+Start = Callable[..., "Running"]
 
 
 @pytest.fixture(scope="module")
@@ -31,8 +33,7 @@ def program() -> Path:
 
 
 @pytest.fixture
-def wrangler(platform: Platform, program: Path, tmp_path: Path) -> Wrangler:
-    """Runs a command in an empty folder; what it printed. A command that fails fails the test, unless `fails`."""
+def environment(platform: Platform, tmp_path: Path) -> dict[str, str]:
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith(("CLOUDFLARE_", "WRANGLER"))
     }
@@ -46,6 +47,12 @@ def wrangler(platform: Platform, program: Path, tmp_path: Path) -> Wrangler:
         "NO_COLOR": "1",
         "CI": "1",
     }
+    return environment
+
+
+@pytest.fixture
+def wrangler(environment: dict[str, str], program: Path, tmp_path: Path) -> Wrangler:
+    """Runs a command in an empty folder; what it printed. A command that fails fails the test, unless `fails`."""
     node = shutil.which("node") or "node"
 
     def run(*arguments: str, stdin: str = "", fails: bool = False) -> str:
@@ -63,6 +70,48 @@ def wrangler(platform: Platform, program: Path, tmp_path: Path) -> Wrangler:
         return done.stdout + (done.stderr if fails else "")
 
     return run
+
+
+class Running:
+    """A command that runs on. What it prints goes to a file, which it never waits for."""
+
+    def __init__(self, process: subprocess.Popen[bytes], output: Path) -> None:
+        self.process = process
+        self._output = output
+
+    @property
+    def text(self) -> str:
+        return self._output.read_text()
+
+    def until(self, pattern: str, ask: Callable[[], object]) -> str:
+        """Asks again and again until it has printed this; all of it."""
+
+        def shows() -> bool:
+            ask()
+            assert self.process.poll() is None, self.text
+            return re.search(pattern, self.text, re.M) is not None
+
+        wait_until(shows, f"{pattern} does not come", 60)
+        return self.text
+
+
+@pytest.fixture
+def start_wrangler(environment: dict[str, str], program: Path, tmp_path: Path) -> Iterator[Start]:
+    """Starts a command that runs on; it is ended with the test."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(*arguments: str) -> Running:
+        command = [shutil.which("node") or "node", str(program), *arguments]
+        output = tmp_path / f"output-{len(started)}"
+        with output.open("wb") as file:
+            process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=file, stderr=file)
+        started.append(process)
+        return Running(process, output)
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
 
 
 @pytest.fixture
@@ -189,3 +238,53 @@ def test_versions_are_listed_and_rolled_back(wrangler: Wrangler, platform: Platf
     assert any(each["annotations"].get("workers/message") == "it was better" for each in shown)
     wrangler("versions", "deploy", f"{newest['id']}@100", "--name", name, "--yes")
     assert platform.answer(name, "/env/KEY") == "new"
+
+
+def fail(platform: Platform, name: str) -> None:
+    with pytest.raises(HTTPError, match="500"):
+        platform.answer(name, "/kv/missing")
+
+
+def open_tails(platform: Platform, name: str) -> list[object]:
+    path = f"/accounts/local/workers/dispatch/namespaces/production/scripts/{name}/tails"
+    return list(platform.call("GET", path)["result"])
+
+
+def test_a_tail_shows_calls_until_it_is_ended(start_wrangler: Start, platform: Platform, name: str) -> None:
+    deploy(platform, name)
+    shown = start_wrangler("tail", name, "--format", "pretty")
+
+    def ask() -> None:
+        platform.answer(name, "/env/X")
+        fail(platform, name)
+
+    text = shown.until(r"^GET http\S+/kv/missing - Exception Thrown @[\s\S]+AttributeError: There is no binding", ask)
+
+    assert f"Connected to {name}, waiting for logs..." in text
+    assert re.search(r"^GET http\S+/env/X - Ok @", text, re.M)
+    shown.process.send_signal(signal.SIGINT)
+    wait_until(lambda: not open_tails(platform, name), "the tail stays open")
+
+
+def test_a_tails_filters_are_wranglers(start_wrangler: Start, platform: Platform, name: str) -> None:
+    deploy(platform, name)
+    options = ("--status", "error", "--method", "GET", "--search", "no binding", "--header", "X-User-ID:wrangler")
+    shown = start_wrangler("tail", name, "--format", "json", *options)
+
+    def ask() -> None:
+        platform.answer(name, "/env/X")
+        fail(platform, name)
+
+    text = shown.until(r"^}$", ask)
+
+    event, _ = json.JSONDecoder().raw_decode(text)
+    assert (event["scriptName"], event["outcome"]) == (name, "exception")
+    assert event["exceptions"][0]["name"] == "AttributeError"
+    assert "/env/X" not in text
+
+
+def test_a_tail_by_callers_address_is_refused_with_the_reason(
+    wrangler: Wrangler, platform: Platform, name: str
+) -> None:
+    deploy(platform, name)
+    assert "client_ip cannot be filtered by" in wrangler("tail", name, "--format", "json", "--ip", "self", fails=True)

@@ -140,6 +140,8 @@ def test_a_tail_shows_no_other_tenants_calls(tmp_path: Path) -> None:
         (Filters(header=("Accept", "*")), True),
         (Filters(header=("accept", "json")), False),
         (Filters(header=("authorization", "hidden")), False),
+        (Filters(version="v1"), True),
+        (Filters(version="v2"), False),
     ],
 )
 def test_filters_choose(tmp_path: Path, filters: Filters, fits: bool) -> None:
@@ -154,6 +156,37 @@ def test_filters_choose(tmp_path: Path, filters: Filters, fits: bool) -> None:
         event = await next_event(one, tail.id)
 
         assert event["requestId"] == ("r-1" if fits else "r-2")
+
+    run(tmp_path, test)
+
+
+@pytest.mark.parametrize(
+    ("filters", "fits"),
+    [
+        (Filters(statuses=(504,)), True),
+        (Filters(statuses=(5,)), True),
+        (Filters(statuses=(200, 4)), False),
+        (Filters(outcomes=("unknown",)), True),
+        (Filters(outcomes=("exceededWallTime",)), True),
+        (Filters(outcomes=("exception",)), False),
+    ],
+)
+def test_a_call_without_an_answer_has_the_status_of_its_error_and_an_outcome_that_clients_know(
+    tmp_path: Path, filters: Filters, fits: bool
+) -> None:
+    failed = replace(CALL, outcome="exceededWallTime", status=0, error_status=504)
+
+    async def test(one: Tails, _two: Tails) -> None:
+        tail = await one.create(ACME, filters)
+        await one.create(ACME, Filters())
+        one.called(ACME, failed)
+        await one.set_filters(tail.id, Filters())
+        one.called(ACME, replace(failed, request_id="r-2"))
+
+        event = await next_event(one, tail.id)
+
+        assert event["requestId"] == ("r-1" if fits else "r-2")
+        assert "response" not in event["event"]
 
     run(tmp_path, test)
 
