@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from host_bindings.confinement.landlock import landlock_version, restrict_files
+from host_bindings.confinement.parent import end_with_parent
 from host_bindings.confinement.system_calls import (
     ADMINISTRATION,
     NETWORK,
@@ -109,4 +110,12 @@ def python_files() -> list[Path]:
     return [Path(place) for place in (*sorted(places), *_SYSTEM_FILES)]
 
 
-__all__ = ["Confinement", "available", "confine_child", "confine_server", "deny_administration", "python_files"]
+__all__ = [
+    "Confinement",
+    "available",
+    "confine_child",
+    "confine_server",
+    "deny_administration",
+    "end_with_parent",
+    "python_files",
+]

@@ -1,4 +1,4 @@
-"""The process in which one component or core module is compiled: `python -m runtime.artifacts.compile_child JOB`.
+"""The process that compiles one component or core module: `python -m runtime.artifacts.compile_child PARENT JOB`.
 
 The compiler works on hostile input and takes time and memory as that input pleases, so it has limits, no secrets and
 nothing to do with any tenant but this one, and reaches no file but the component and its own workspace. Started by
@@ -15,14 +15,16 @@ from pathlib import Path
 
 import msgspec
 
-from host_bindings.confinement import confine_child
+from host_bindings.confinement import confine_child, end_with_parent
 from runtime.artifacts.compile_job import MESSAGE_CHARACTERS_MAX, MESSAGES_MAX, CompileJob, CompileReport
 
 NICENESS = 5
 """Requests go before compiling."""
 
 
-def main(argument: str) -> None:
+def main(parent: str, argument: str) -> None:
+    """`parent` is the process id of who wants the result: without it nobody does."""
+    end_with_parent(int(parent))
     job = msgspec.json.decode(argument, type=CompileJob)
     limit_process(job)
     report = compile_and_check(job)
@@ -82,4 +84,4 @@ def _one_line(message: str) -> str:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], sys.argv[2])

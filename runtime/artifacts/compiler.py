@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import sys
 from collections.abc import Collection
@@ -77,7 +78,7 @@ class Compiler:
         """The child's exit status, negative for a signal."""
         with errors.open("wb") as stderr:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-s", "-P", "-m", "runtime.artifacts.compile_child"),
+                *(sys.executable, "-s", "-P", "-m", "runtime.artifacts.compile_child", str(os.getpid())),
                 msgspec.json.encode(job).decode(),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.DEVNULL,

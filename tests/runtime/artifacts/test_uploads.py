@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +32,7 @@ from runtime.engine.engine import Engine
 from runtime.engine.limits import Limits
 from runtime.engine.pool import WorkerPool
 from tests.components import raw_component
+from tests.e2e.server import ROOT, wait_until
 from tests.runtime.artifacts.conftest import Bench
 from tests.runtime.artifacts.workers import sha256, wasm, worker
 
@@ -188,6 +192,52 @@ def test_the_compile_child_inherits_no_secrets(bench: Bench, monkeypatch: pytest
     asyncio.run(main())
 
     assert [set(environment) for environment in environments] == [{"PYTHONPATH", "LC_ALL"}]
+
+
+_PARENT = """
+import asyncio, sys
+from pathlib import Path
+from runtime.artifacts import UploadLimits
+from runtime.artifacts.compiler import Compiler
+
+asyncio.run(Compiler(UploadLimits()).component(Path(sys.argv[1]), Path(sys.argv[2]), ()))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with its parent")
+def test_a_compile_child_ends_with_its_parent(tmp_path: Path) -> None:
+    arguments = [sys.executable, "-c", _PARENT, str(raw_component("raw_worker")), str(tmp_path / "code")]
+    with subprocess.Popen(arguments) as parent:
+        child = wait_for_child(parent.pid)
+        # It has begun, and confined itself. Stopped, it cannot end by itself.
+        wait_until(lambda: "NoNewPrivs:\t1" in Path(f"/proc/{child}/status").read_text(), "it did not begin")
+        os.kill(child, signal.SIGSTOP)
+
+        parent.kill()
+
+    wait_until(lambda: state_of(child) in ("", "X", "Z"), "the compile child runs on")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells who the parent is to a process without one")
+def test_a_compile_child_whose_parent_has_gone_before_it_began_does_nothing() -> None:
+    command = [sys.executable, "-m", "runtime.artifacts.compile_child", "1", "no job"]
+
+    finished = subprocess.run(command, capture_output=True, cwd=ROOT)
+
+    assert (finished.returncode, finished.stderr) == (1, b"")
+
+
+def wait_for_child(parent: int) -> int:
+    children = Path(f"/proc/{parent}/task/{parent}/children")
+    wait_until(lambda: children.read_text().strip(), "no child was started")
+    return int(children.read_text())
+
+
+def state_of(process: int) -> str:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return ""
 
 
 @pytest.mark.parametrize(
