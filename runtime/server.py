@@ -24,6 +24,7 @@ from host_bindings.scope import Resources
 from host_bindings.wasi.console import flush
 from runtime.artifacts import ArtifactStore, UploadLimits
 from runtime.control import create_control_application, load_admin_token
+from runtime.control.http import ManagementRunner
 from runtime.dashboard import add_dashboard
 from runtime.dispatcher.callers import open_resolver
 from runtime.dispatcher.dispatcher import Dispatcher
@@ -283,7 +284,7 @@ async def _start(
     )
     add_dashboard(application)
     # Set up only by the process that serves it: it looks after what its uploads leave on disk.
-    management = web.AppRunner(
+    management = ManagementRunner(
         application,
         access_log=None,
         shutdown_timeout=settings.shutdown_grace_s,

@@ -47,6 +47,10 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
         return failure(ControlError(404, Code.NO_ROUTE, f"There is nothing at {request.path[:200]!a}."))
     except web.HTTPException as error:
         return failure(ControlError(error.status, Code.INVALID, error.reason))
+    except (web.RequestPayloadError, ConnectionResetError):
+        return failure(
+            ControlError(400, Code.INVALID, "The request's body broke off or is not framed as it should be.")
+        )
     except Exception:
         _logger.exception("A management request failed: %s %s", request.method, request.path)
         return failure(ControlError(500, Code.INTERNAL, "An internal error; the server's log has the details."))

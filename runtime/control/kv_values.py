@@ -20,10 +20,12 @@ from runtime.control.forms import is_form, read_form
 from runtime.control.kv_namespaces import NAMESPACE
 from runtime.control.metadata import parse_json
 from runtime.control.refusals import failed
-from runtime.control.routes import Call, JsonBody, NoQuery, RawAnswer, RawBody, Result, Route, read_body
+from runtime.control.routes import Call, JsonBody, NoQuery, RawAnswer, RawBody, Result, Route, read_body, read_items
 
 BULK_WRITES_MAX = 10_000
 BULK_BODY_BYTES_MAX = 100 * 1024 * 1024
+BULK_BODY_S_MAX = 120.0
+"""How long a bulk write may take to arrive: its values are held until then, and few may be so at once."""
 TTL_SECONDS_MIN = 60
 LIST_KEYS_MAX = 1000
 
@@ -127,23 +129,26 @@ async def delete_value(call: Call[NoQuery, None]) -> Result:
 # Many keys
 
 
-async def put_many(call: Call[NoQuery, list[BulkEntry]]) -> Result:
+async def put_many(call: Call[NoQuery, None]) -> Result:
     """All are checked before the first is written."""
     store = await _store(call)
-    if len(call.body) > BULK_WRITES_MAX:
-        raise _invalid(f"There are {len(call.body)} keys; at most {BULK_WRITES_MAX} are allowed.")
-    writes = [_bulk_write(entry, store) for entry in call.body]
-    await _in_groups(
-        store.put(key, value, metadata=metadata, expiration=expiration) for key, value, metadata, expiration in writes
-    )
+    async with call.parts.bulk_writes:
+        try:
+            async with asyncio.timeout(BULK_BODY_S_MAX):
+                entries = read_items(call, _ENTRIES, BulkEntry, BULK_WRITES_MAX)
+                writes = [_bulk_write(entry, store) async for entry in entries]
+        except TimeoutError:
+            raise ControlError(408, Code.KV_INVALID, "The body did not arrive in time.") from None
+        await _in_groups(
+            store.put(key, value, metadata=metadata, expiration=expiration)
+            for key, value, metadata, expiration in writes
+        )
     return Result(BulkResult(len(writes), []))
 
 
-async def delete_many(call: Call[NoQuery, list[str]]) -> Result:
+async def delete_many(call: Call[NoQuery, None]) -> Result:
     store = await _store(call)
-    if len(call.body) > BULK_WRITES_MAX:
-        raise _invalid(f"There are {len(call.body)} keys; at most {BULK_WRITES_MAX} are allowed.")
-    keys = [_key(key) for key in call.body]
+    keys = [_key(key) async for key in read_items(call, _NAMES, str, BULK_WRITES_MAX)]
     await _in_groups(store.delete(key) for key in keys)
     return Result(BulkResult(len(keys), []))
 
@@ -303,10 +308,11 @@ _VALUE = RawBody(
         },
     }
 )
-_VALUES, _METADATA = f"{NAMESPACE}/values/{{key+}}", f"{NAMESPACE}/metadata/{{key+}}"
+# An empty key comes here too, so that the refusal says so.
+_VALUES, _METADATA = f"{NAMESPACE}/values/{{key*}}", f"{NAMESPACE}/metadata/{{key*}}"
 _BULK = f"{NAMESPACE}/bulk"
-_ENTRIES = JsonBody(list[BulkEntry], bytes_max=BULK_BODY_BYTES_MAX)
-_NAMES = JsonBody(list[str], bytes_max=16 * 1024 * 1024)
+_ENTRIES = JsonBody(list[BulkEntry], bytes_max=BULK_BODY_BYTES_MAX, by_items=True)
+_NAMES = JsonBody(list[str], bytes_max=16 * 1024 * 1024, by_items=True)
 _LARGE = (408, 413, 414)
 
 ROUTES = (

@@ -57,7 +57,7 @@ def describe(routes: Iterable[Route]) -> dict[str, Any]:
     by_type = dict(zip(map(_key, types), schemas, strict=True))
     paths: dict[str, Any] = {}
     for route in routes:
-        operations = paths.setdefault(BASE + route.path.replace("+}", "}"), {})
+        operations = paths.setdefault(BASE + route.path.replace("*}", "}"), {})
         operations[route.method.lower()] = _operation(route, by_type)
     return {
         "openapi": "3.1.0",

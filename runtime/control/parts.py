@@ -18,6 +18,7 @@ from runtime.telemetry.meters import TenantKey
 from runtime.telemetry.observatory import Observatory
 
 UPLOADS_AT_ONCE = 4
+BULK_WRITES_AT_ONCE = 4
 
 STORAGE_MEASURED_S = 30.0
 """How old the figure of what tenants keep on disk may be."""
@@ -35,6 +36,8 @@ class Parts:
     stopped: StoppedScripts
     observatory: Observatory
     uploads: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(UPLOADS_AT_ONCE))
+    bulk_writes: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(BULK_WRITES_AT_ONCE))
+    """Each holds up to 100 MiB of values in memory."""
 
     async def measure_storage(self) -> None:
         """Books what each tenant keeps on disk at present to today, unless that was done a moment ago."""

@@ -146,7 +146,7 @@ async def delete_objects(call: Call[NoQuery, list[str]]) -> Result:
     if len(call.body) > 1000:
         raise invalid("At most 1000 keys can be deleted at once.")
     async with _refusals():
-        await bucket.delete(call.body)
+        await bucket.delete([_checked(key) for key in call.body])
     return Result([DeletedObject(key) for key in call.body])
 
 
@@ -182,8 +182,11 @@ async def _bucket(call: Call[Any, Any]) -> Bucket:
 
 
 def _key(call: Call[Any, Any]) -> str:
-    key = call.path["key"]
-    if len(key.encode()) > KEY_BYTES_MAX:
+    return _checked(call.path["key"])
+
+
+def _checked(key: str) -> str:
+    if len(key.encode("utf-8", "surrogatepass")) > KEY_BYTES_MAX:
         raise ControlError(400, 10020, "The specified object name is not valid.")
     return key
 
@@ -230,7 +233,8 @@ async def _refusals() -> AsyncIterator[None]:
 _ANY = RawAnswer(("application/octet-stream", "*/*"))
 _BYTES = RawBody({"application/octet-stream": {"type": "string", "format": "binary"}})
 _OBJECTS = f"{BUCKET}/objects"
-_OBJECT = f"{_OBJECTS}/{{key+}}"
+_OBJECT = f"{_OBJECTS}/{{key*}}"
+"""To R2 the empty key is a key: the address ends in a slash."""
 
 ROUTES = (
     Route(

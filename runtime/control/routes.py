@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote, unquote_to_bytes
@@ -16,6 +16,7 @@ from host_bindings.scope import Tenant
 from runtime.control.access import Access, Need, Reach
 from runtime.control.envelope import Code, ControlError, invalid, success
 from runtime.control.guard import ACCESS
+from runtime.control.json_items import JsonItems
 from runtime.control.parts import Parts
 from runtime.registry import Namespace, Script, UnknownNamespace, UnknownScript
 from runtime.settings import NAME_PATTERN
@@ -28,6 +29,7 @@ BODY_S_MAX = 30.0
 
 Q = TypeVar("Q")
 B = TypeVar("B")
+Item = TypeVar("Item")
 
 
 class NoQuery(msgspec.Struct, frozen=True):
@@ -42,6 +44,8 @@ class JsonBody:
     bytes_max: int = JSON_BYTES_MAX
     optional: bool = False
     """An empty body counts as `{}`."""
+    by_items: bool = False
+    """The handler reads it, an array, with `read_items`."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +111,8 @@ Handler = Callable[[Call[Any, Any]], Awaitable[Answer]]
 
 @dataclass(frozen=True)
 class Route:
-    """`path` is below /client/v4. `{name}` stands for one part of it, `{name+}` for all the rest, slashes included.
+    """`path` is below /client/v4. `{name}` stands for one part of it, `{name*}` for all the rest, slashes included,
+    even if that is nothing.
 
     `needs` and `reach` say who may call. `result` is the type of the envelope's result, or a `RawAnswer`.
     """
@@ -127,7 +132,7 @@ class Route:
 
     @property
     def parameters(self) -> list[str]:
-        return [name.rstrip("+") for name in re.findall(r"{([^}]+)}", self.path)]
+        return [name.rstrip("*") for name in re.findall(r"{([^}]+)}", self.path)]
 
     @property
     def family(self) -> str:
@@ -140,7 +145,7 @@ class Route:
     @property
     def pattern(self) -> str:
         """For aiohttp."""
-        return BASE + self.path.replace("+}", ":.+}")
+        return BASE + self.path.replace("*}", ":.*}")
 
 
 _GRANT_FAMILIES = {"/storage/kv/": "kv_namespaces", "/r2/": "r2_buckets", "/d1/": "d1_databases"}
@@ -186,7 +191,8 @@ def serve(route: Route, parts: Parts) -> Callable[[web.Request], Awaitable[web.S
         if namespace is None and ("namespace" in path or "script" in path):
             raise UnknownNamespace(path.get("namespace", parts.settings.namespace))
         query = _query(route.query, request)
-        body = await _json(route.body, request) if isinstance(route.body, JsonBody) else None
+        wanted = route.body
+        body = await _json(wanted, request) if isinstance(wanted, JsonBody) and not wanted.by_items else None
         answer = await route.handler(Call(parts, access, request, path, namespace, query, body))
         return success(answer.value, answer.info, answer.messages) if isinstance(answer, Result) else answer
 
@@ -195,7 +201,7 @@ def serve(route: Route, parts: Parts) -> Callable[[web.Request], Awaitable[web.S
 
 def _path(route: Route, request: web.Request) -> dict[str, str]:
     found = dict(request.match_info)
-    if route.path.endswith("+}"):
+    if route.path.endswith("*}"):
         # As it came, so that what is encoded twice, or is no UTF-8, is not mistaken for another key.
         name = route.parameters[-1]
         raw = request.rel_url.raw_path.split("/", route.pattern.count("/"))[-1]
@@ -235,20 +241,44 @@ async def _json(body: JsonBody, request: web.Request) -> Any:
         raise invalid("The body is not JSON.") from None
 
 
+async def read_items(call: Call[Any, Any], body: JsonBody, kind: type[Item], items_max: int) -> AsyncIterator[Item]:
+    """The items of a body that is an array, as they arrive. Raises `ControlError`."""
+    decode, items, count = msgspec.json.Decoder(kind).decode, JsonItems(), 0
+    try:
+        async for piece in _pieces(call.request, body.bytes_max):
+            for text in items.feed(piece):
+                yield decode(text)
+                count += 1
+                if count > items_max:
+                    raise invalid(f"There are more than {items_max} items; send them in several requests.")
+            # What has arrived already would otherwise be worked on without a break.
+            await asyncio.sleep(0)
+        items.finish()
+    except msgspec.ValidationError as error:
+        raise invalid(_sentence(error, f"[{count}]", f"[{count}].")) from None
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        raise invalid("The body is not a JSON array.") from None
+
+
 async def read_body(request: web.Request, bytes_max: int) -> bytes:
     """The whole body. Raises `ControlError`: 413 above the limit, 408 if it does not arrive."""
-    body = bytearray()
+    return b"".join([piece async for piece in _pieces(request, bytes_max)])
+
+
+async def _pieces(request: web.Request, bytes_max: int) -> AsyncIterator[bytes]:
+    size = 0
     if (request.content_length or 0) > bytes_max:
         raise body_too_large(bytes_max)
     try:
         while True:
             async with asyncio.timeout(BODY_S_MAX):
-                chunk = await request.content.readany()
-            if not chunk:
-                return bytes(body)
-            body += chunk
-            if len(body) > bytes_max:
+                piece = await request.content.readany()
+            if not piece:
+                return
+            size += len(piece)
+            if size > bytes_max:
                 raise body_too_large(bytes_max)
+            yield piece
     except TimeoutError:
         raise ControlError(408, Code.INVALID, "The request's body did not arrive in time.") from None
 
@@ -257,9 +287,9 @@ def body_too_large(bytes_max: int) -> ControlError:
     return ControlError(413, Code.TOO_LARGE, f"The body is larger than {bytes_max} bytes.")
 
 
-def _sentence(error: msgspec.ValidationError, subject: str) -> str:
+def _sentence(error: msgspec.ValidationError, subject: str, before: str = "") -> str:
     """msgspec says "Expected `int` >= 1 - at `$.limit`"."""
     expected, _, path = str(error).partition(" - at `$")
     name = path.rstrip("`").lstrip(".")
     said = expected[:1].lower() + expected[1:].replace("`", "")
-    return f"{name or subject}: {said[:200]}."
+    return f"{before + name if name else subject}: {said[:200]}."

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import http.client
+import json
 import socket
 import statistics
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 import pytest
@@ -149,4 +152,58 @@ def test_a_malformed_request_is_refused(site: Site, sent: bytes) -> None:
     received = site.attack(strike)
 
     assert received == b"" or received.startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 403 ", b"HTTP/1.0 400 "))
+    assert received == b"" or b'{"success":false,' in received
     assert b"Traceback" not in received
+
+
+BULK_BYTES = 99_000_000
+BULK_MEMORY_BYTES = 3 * BULK_BYTES
+"""The values as they are stored, and the largest of them once more as text and as it came."""
+
+
+def bulk_address(site: Site) -> str:
+    found = site.server.control("GET", f"{SCRIPTS}/bystander/bindings/KV/store").json()["result"]
+    return f"/client/v4/accounts/local/storage/kv/namespaces/{found['id']}/bulk"
+
+
+def test_a_bulk_write_of_a_hundred_megabytes_holds_nobody_up(site: Site) -> None:
+    """It is read value by value: neither the time nor the memory is that of the whole."""
+    value = base64.b64encode(bytes(BULK_BYTES // 4 // 4 * 3)).decode()
+    body = json.dumps([{"key": f"bulk-{n}", "value": value, "base64": True} for n in range(4)]).encode()
+    before, peak = site.footprint().memory_bytes, 0
+
+    def strike() -> Reply:
+        nonlocal peak
+        with ThreadPoolExecutor(1) as pool:
+            written = pool.submit(site.server.control, "PUT", bulk_address(site), body=body)
+            while not written.done():
+                peak = max(peak, site.footprint().memory_bytes)
+                time.sleep(0.01)
+        return written.result()
+
+    reply = site.attack(strike)
+
+    assert reply.json()["result"]["successful_key_count"] == 4, reply.text
+    assert peak - before < BULK_MEMORY_BYTES
+
+
+NO_BULK = {
+    "deep": b"[" * 200_000,
+    "many": b"[" + b"[]," * 100_000,
+    "escapes": b'[{"key":"k","value":"' + b"\\\\" * 100_000,
+    "no array": b'{"not": "an array"}',
+    "nothing": b" " * 99,
+}
+
+
+@pytest.mark.parametrize("begin", NO_BULK.values(), ids=NO_BULK)
+def test_a_bulk_write_that_is_none_is_refused(site: Site, begin: bytes) -> None:
+    body = begin * (BULK_BYTES // len(begin) if begin.startswith(b"[") else 1)
+
+    def strike() -> int:
+        try:
+            return site.server.control("PUT", bulk_address(site), body=body).status
+        except (ConnectionError, http.client.HTTPException):
+            return 400  # it was refused before all of it had been sent
+
+    assert site.attack(strike) == 400

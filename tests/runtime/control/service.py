@@ -17,6 +17,7 @@ from host_bindings.d1.service import SqlService
 from host_bindings.scope import Resources
 from runtime.artifacts import ArtifactStore, UploadLimits
 from runtime.control import create_control_application
+from runtime.control.http import ManagementRunner
 from runtime.dashboard import add_dashboard
 from runtime.registry import Registry
 from runtime.settings import ServerSettings, prepare_data_directory
@@ -104,7 +105,7 @@ async def serve_control(settings: ServerSettings, artifacts_directory: Path) -> 
     observatory = await open_observatory(observing, settings.telemetry_directory)
     application = create_control_application(registry, artifacts, resources, TOKEN, settings, observatory=observatory)
     add_dashboard(application)
-    runner = web.AppRunner(application, access_log=None, lingering_time=1)
+    runner = ManagementRunner(application, access_log=None, lingering_time=1)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
