@@ -39,6 +39,10 @@ class Body(ABC):
     def close(self) -> None:  # noqa: B027
         """Lets go of what the body holds. May be called more than once; reading afterwards raises `Failure`."""
 
+    def abandon(self) -> None:
+        """Closes the body since whom it was for has gone: who writes it need not go on."""
+        self.close()
+
     async def read_all(self, limit: int) -> bytes:
         """All bytes that are left. Raises `Failure` (RangeError) if there are more than `limit`."""
         if self.length is not None and self.length > limit:
@@ -150,6 +154,9 @@ class BoundedBody(Body):
 
     def close(self) -> None:
         self._body.close()
+
+    def abandon(self) -> None:
+        self._body.abandon()
 
 
 class Pipe(Body):

@@ -25,6 +25,9 @@ class Invocation(Protocol):
     def respond(self, status: int, headers: str, body: Payload) -> None:
         """Answers before the export returns. Raises `Failure` if the call has been answered or cannot be."""
 
+    def wait_until(self) -> None:
+        """The call has work that goes on when its caller leaves."""
+
 
 LogWriter = Callable[[str, str], None]
 """Takes a level (debug, info, warn, error) and a message. Bounds what it keeps."""

@@ -36,6 +36,7 @@ from runtime.dispatcher.resolver import USER_HEADER
 from runtime.dispatcher.tracing import traced
 from runtime.engine.engine import Engine
 from runtime.engine.limits import LimitPolicy, Limits
+from runtime.engine.rate import SharedCounts
 from runtime.engine.running import RunningTable
 from runtime.listening import Listening, Ready, until_stopped
 from runtime.registry import NamespaceExists, Registry, Retention, Version, load_seal
@@ -166,17 +167,22 @@ class Server:
 
 
 async def open_server(
-    stack: AsyncExitStack, settings: ServerSettings, running: RunningTable, stopped: StoppedScripts
+    stack: AsyncExitStack,
+    settings: ServerSettings,
+    running: RunningTable,
+    stopped: StoppedScripts,
+    counts: SharedCounts | None = None,
 ) -> Server:
     """Opens every part. The stack closes them in the opposite order, after what runs has been let finish.
 
-    `running` is told whose guest runs; what is `stopped` is not run. Raises as `serve` does.
+    `running` is told whose guest runs; what is `stopped` is not run; `counts` are shared with other server processes.
+    Raises as `serve` does.
     """
     check_exposure(settings)
     log = open_log(settings.log_format, settings.log_level, access=settings.access_log)
     stack.callback(log.close)
     token = await asyncio.to_thread(load_admin_token, settings)
-    return await _start(stack, settings, log, token, running, stopped)
+    return await _start(stack, settings, log, token, running, stopped, counts)
 
 
 def check_exposure(settings: ServerSettings) -> None:
@@ -226,6 +232,7 @@ async def _start(
     token: str,
     running: RunningTable,
     stopped: StoppedScripts,
+    counts: SharedCounts | None,
 ) -> Server:
     policy = LimitPolicy.of(settings)
     registry = Registry(
@@ -250,7 +257,7 @@ async def _start(
     if tracing is not None:
         stack.push_async_callback(asyncio.to_thread, tracing.close)
     contract = interfaces.ALL if tracing is None else traced(interfaces.ALL, tracing)
-    engine = Engine(contract, flush, running, settings.idle_memory_bytes)
+    engine = Engine(contract, flush, running, settings.idle_memory_bytes, counts)
     stack.push_async_callback(engine.close)
     namespace = DispatchNamespace(
         settings.namespace,

@@ -1,4 +1,4 @@
-"""`http`: the early answer, given before `fetch` returns."""
+"""`http`: the early answer, given before `fetch` returns, and work that does not end with the caller's waiting."""
 
 from __future__ import annotations
 
@@ -31,7 +31,16 @@ def respond(context: GuestContext, response: tuple[int, str, Payload]) -> None:
         raise
 
 
+def wait_until(context: GuestContext) -> None:
+    """Lets the call that is being handled go on when its caller leaves."""
+    if context.invocation is not None:
+        context.invocation.wait_until()
+
+
 INTERFACE = Interface(
     "cloister:worker/http@0.1.0",
-    functions=(HostFunction("respond", (RESPONSE,), ResultOf(None, FAILURE), respond),),
+    functions=(
+        HostFunction("respond", (RESPONSE,), ResultOf(None, FAILURE), respond),
+        HostFunction("wait-until", (), None, wait_until),
+    ),
 )

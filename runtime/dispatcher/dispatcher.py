@@ -5,6 +5,7 @@ Whatever happens, a request gets exactly one answer, and an error's answer has n
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from itertools import count
 from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
-from host_bindings.body import Payload
+from host_bindings.body import Body, Payload
 from runtime.dispatcher.errors import Refused, WorkerNotFound, answer_of, refusal
 from runtime.dispatcher.exchange import Exchange
 from runtime.dispatcher.framing import REQUEST_DROPPED
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
     from runtime.telemetry.logs import Log
 
 log = logging.getLogger(__name__)
+
+CALLER_LEFT = 499
+"""What the access line says where a caller did not wait for a status, as nginx and Cloudflare have it."""
 
 AT_ONCE_BYTES_MAX = 64 * 1024
 """The largest body of an answer that is sent together with others; in characters if it is text."""
@@ -120,13 +124,20 @@ class Dispatcher:
         return head + data
 
     async def handle(self, exchange: Exchange) -> Exchange:
-        """Answers a request. Never raises an `Exception`."""
+        """Answers a request. Never raises an `Exception`.
+
+        Is cancelled when the caller leaves: then whatever the request has begun is ended.
+        """
         begun = exchange.begun or self._begin(exchange)
         request_id = begun.request_id
         begun.totals = self._meters.watch(request_id)
+        status = CALLER_LEFT
         try:
             if begun.error is not None:
                 raise begun.error
+            if exchange.left:
+                self._abandon(begun)
+                return exchange
             if self._operator is not None:
                 status = await self._operate(self._operator, exchange, begun)
             else:
@@ -136,9 +147,12 @@ class Dispatcher:
         except Exception as error:
             begun.error = error
             status = await self._refuse(exchange, error, request_id)
+        except asyncio.CancelledError:
+            exchange.leave()
+            raise
         finally:
             self._meters.end(request_id)
-        self._record(exchange, begun, status, exchange.sent_bytes)
+            self._record(exchange, begun, status, exchange.sent_bytes)
         return exchange
 
     def _begin(self, exchange: Exchange) -> Begun:
@@ -147,6 +161,13 @@ class Dispatcher:
             traceparent = exchange.headers.get("traceparent")
             self._tracing.begin(begun.request_id, exchange.method, begun.started_ns, traceparent)
         return begun
+
+    def _abandon(self, begun: Begun) -> None:
+        """Ends a request that was begun for a caller who has gone since."""
+        if begun.invocation is not None:
+            begun.invocation.abandon()
+        if begun.answer is not None and isinstance(begun.answer.body, Body):
+            begun.answer.body.abandon()
 
     def _with_identity(self, headers: str, script: str) -> str:
         if not NAME_PATTERN.fullmatch(script):
@@ -191,7 +212,7 @@ class Dispatcher:
         totals = begun.totals
         if totals is None or not totals.calls:
             totals = self._totals_of(begun)
-        outcome = "canceled" if exchange.gone else totals.outcome
+        outcome = "canceled" if exchange.left else totals.outcome
         if self._tracing is not None:
             named = {} if tenant is None else {"cloister.namespace": tenant.namespace, "cloister.tenant": tenant.script}
             self._tracing.end(begun.request_id, status, outcome, named)

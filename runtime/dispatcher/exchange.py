@@ -57,11 +57,11 @@ class Exchange:
 
     __slots__ = (
         "_gone",
-        "_sender",
         "_task",
         "begun",
         "body_refused",
         "keep_alive",
+        "left",
         "message",
         "payload",
         "protocol",
@@ -96,8 +96,9 @@ class Exchange:
         """Whether more body came than is taken, while it was read."""
         self.receiving = False
         """Whether the body is being read before anybody is called."""
+        self.left = False
+        """Whether the caller has gone, or takes nothing of its answer."""
         self._task = task
-        self._sender: asyncio.Task[object] | None = None
         self._gone = False
 
     def attach(self, writer: AbstractStreamWriter, task: asyncio.Task[None]) -> None:
@@ -157,10 +158,9 @@ class Exchange:
         """How much of the body has come so far."""
         return self.payload.total_bytes
 
-    @property
-    def gone(self) -> bool:
-        """Whether the caller went away, or the answer was broken off."""
-        return self._gone
+    def leave(self) -> None:
+        """The caller has gone."""
+        self.left = self._gone = True
 
     @property
     def is_complete(self) -> bool:
@@ -200,7 +200,8 @@ class Exchange:
     # The answer
 
     async def answer(self, status: int, headers: str, body: Payload, request_id: str) -> None:
-        """Sends the answer. Returns when it is on its way, or when the caller has gone. Closes a streaming body.
+        """Sends the answer. Returns when it is on its way, or when it was broken off. Closes a streaming body, or
+        abandons it.
 
         `headers` is header text; its lines about framing, Date and X-Request-Id are the host's to set and are left
         out. Raises `InvalidAnswer` before anything is sent. A body that breaks off ends the connection without the
@@ -257,6 +258,7 @@ class Exchange:
     async def _write(self, *parts: bytes) -> None:
         transport = self.protocol.transport
         if transport is None or transport.is_closing() or self._gone:
+            self.leave()
             self._break_off()
             return
         size = sum(map(len, parts))
@@ -275,11 +277,10 @@ class Exchange:
             async with asyncio.timeout(SEND_STALL_S):
                 await self.writer.drain()
         except (TimeoutError, ConnectionError):
+            self.leave()
             self._break_off()
 
     async def _stream(self, head: bytes, body: Body, length: int | None, request_id: str) -> None:
-        # A caller that goes away must end the wait for a body's next piece: see `_cancel`.
-        self._sender = asyncio.current_task()
         try:
             if length is not None:
                 await self._stream_measured(head, body, length, request_id)
@@ -288,13 +289,13 @@ class Exchange:
         except Failure:
             self._break_off()
         except asyncio.CancelledError:
-            caller_gone = self._gone
             self._break_off()
-            if not caller_gone or self._sender is None or self._sender.uncancel():
-                raise
+            raise
         finally:
-            self._sender = None
-            body.close()
+            if self.left:
+                body.abandon()
+            else:
+                body.close()
 
     async def _stream_measured(self, head: bytes, body: Body, length: int, request_id: str) -> None:
         # The first piece is read before the head is sent: a body that cannot be read at all is a clean error.
@@ -338,11 +339,9 @@ class Exchange:
     # What aiohttp's RequestHandler asks of a request and of a response
 
     def _cancel(self, error: BaseException) -> None:
-        """The connection is lost while this request is handled."""
+        """The connection is lost while this request is handled; the task that handles it is cancelled, too."""
+        self.leave()
         set_exception(self.payload, error)
-        if self._sender is not None and not self._gone:
-            self._gone = True
-            self._sender.cancel()
 
     def _finish(self) -> None:
         pass

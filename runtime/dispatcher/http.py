@@ -37,6 +37,9 @@ CONNECTIONS_MAX = 10_000
 
 DRAIN_POLL_S = 0.02
 
+AT_ONCE_S = 0.01
+"""How long what is left after the grace period is waited for; to aiohttp 0 would mean for ever."""
+
 TOGETHER_S = 0.001
 """How long answers are held back for others that are sent together with them; more are left for the next round."""
 
@@ -44,7 +47,8 @@ HEAD_LINE_BYTES_MAX = 8190
 REQUEST_HEADERS_MAX = 128
 
 Handler = Callable[[Exchange], Awaitable[Exchange]]
-"""Answers the exchange and gives it back. Must not raise."""
+"""Answers the exchange and gives it back. Must not raise. Is cancelled when the caller leaves; an exchange may also
+come when its caller has `left`, so that what was begun for it can be ended."""
 
 AtOnce = Callable[[Exchange], bytes | None]
 """The whole answer, if there is one without waiting; if not, the `Handler` gets the exchange. Must not raise."""
@@ -63,7 +67,7 @@ class _Protocol(RequestHandler):
         super().__init__(server, **options)
         self._server = server
         self._begun: Exchange | None = None
-        """A request that could not be answered at once, on its way to the handler."""
+        """A request that could not be answered at once, until the handler has it."""
         self._draining = False
 
     def data_received(self, data: bytes) -> None:
@@ -107,7 +111,7 @@ class _Protocol(RequestHandler):
 
     def take_exchange(self, *parts: Any) -> Exchange:
         """The request that has been begun, or else a new one; `parts` are what aiohttp makes a request of."""
-        exchange, self._begun = self._begun, None
+        exchange = self._begun
         if exchange is None:
             exchange = Exchange(*parts)
         else:
@@ -115,6 +119,18 @@ class _Protocol(RequestHandler):
         if self._draining:
             exchange.keep_alive = False
         return exchange
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        begun, self._begun = self._begun, None
+        super().connection_lost(exc)
+        if begun is not None:
+            # The task that was to handle it never will; what has been begun must be ended all the same.
+            begun.leave()
+            self._server.hand_over(begun)
+
+    def taken(self) -> None:
+        """The handler has the request."""
+        self._begun = None
 
     def _make_error_handler(self, err_info: _ErrInfo) -> Any:
         async def answer_malformed(exchange: Exchange) -> Exchange:
@@ -177,10 +193,14 @@ class HttpServer(web.Server):
         self._at_once = at_once
         self._due: deque[_Protocol] = deque()
         self._answers: list[tuple[asyncio.Transport, bytes]] = []
+        self._handed_over: set[asyncio.Task[Any]] = set()
+        self._handler = handler
         super().__init__(
-            cast(Any, handler),
+            cast(Any, self._handle),
             request_factory=cast(Any, _exchange),
             access_log=None,
+            # A caller that leaves ends the work for it: `Dispatcher.handle` is cancelled.
+            handler_cancellation=True,
             # A body that is sent compressed is the worker's to decompress: it may only be passed on.
             auto_decompress=False,
             keepalive_timeout=IDLE_S,
@@ -237,6 +257,16 @@ class HttpServer(web.Server):
         for transport, answer in answers:
             transport.write(answer)
 
+    async def _handle(self, exchange: Exchange) -> Exchange:
+        cast(_Protocol, exchange.protocol).taken()
+        return await self._handler(exchange)
+
+    def hand_over(self, exchange: Exchange) -> None:
+        """Lets the handler see to an exchange whose caller has gone."""
+        task = self._loop.create_task(self._handle(exchange))
+        self._handed_over.add(task)
+        task.add_done_callback(self._handed_over.discard)
+
     async def drain(self, grace_s: float) -> None:
         """Closes idle connections, lets running requests finish for `grace_s`, then ends what is left."""
         for connection in self.connections:
@@ -245,4 +275,4 @@ class HttpServer(web.Server):
         # aiohttp tells of no connection's end: there is no event to wait for.
         while self._connections and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(DRAIN_POLL_S)
-        await self.shutdown(0)
+        await self.shutdown(AT_ONCE_S)

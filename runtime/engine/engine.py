@@ -22,10 +22,10 @@ from weakref import WeakValueDictionary
 from host_bindings.context import GuestContext
 from host_bindings.contract import Interface
 from runtime.engine.compile import configuration
-from runtime.engine.errors import WallTimeExceeded
 from runtime.engine.instance import Instance
 from runtime.engine.linking import host_imports
 from runtime.engine.native import Linker, NativeComponent, NativeEngine, NativeModule
+from runtime.engine.rate import SharedCounts
 from runtime.engine.running import RunningTable
 from runtime.engine.turns import Turns
 
@@ -35,10 +35,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-SLICE_S = 0.002
+SLICE_S = 0.001
 """How long a guest runs before others get their turn."""
 
-TICKS_WITHOUT_CALL_MAX = 50
+TICKS_WITHOUT_CALL_MAX = 100
 """After so many slices without a call the ticker sleeps until the next one."""
 
 WATCH_INTERVAL_S = 0.05
@@ -112,9 +112,11 @@ class Engine:
         flush: Callable[[GuestContext], None] = lambda _context: None,
         running: RunningTable | None = None,
         idle_memory_bytes: int = sys.maxsize,
+        counts: SharedCounts | None = None,
     ) -> None:
         """`interfaces`: all that a component may import. `flush` is called at the end of every call. `running` is told
-        whose guest runs. Idle instances are kept while the process's own memory is below `idle_memory_bytes`."""
+        whose guest runs. Idle instances are kept while the process's own memory is below `idle_memory_bytes`. `counts`
+        are of the requests that all server processes let in, if there are others."""
         self.loop = asyncio.get_running_loop()
         self.native = NativeEngine(configuration())
         self.flush = flush
@@ -131,6 +133,7 @@ class Engine:
         self.idle: OrderedDict[Instance, tuple[WorkerPool, float]] = OrderedDict()
         """Instances without a call, least recently used first, and since when."""
         self.idle_memory_bytes = idle_memory_bytes
+        self.counts = counts
         self._cpu_mark_ns = thread_time_ns()
         self._imports = host_imports(interfaces, self.instances)
         # Kept as long as somebody has a component that needs them.
@@ -196,7 +199,7 @@ class Engine:
         self._cpu_mark_ns = thread_time_ns()
         for invocation, deadline in list(self.invocations.items()):
             if deadline <= now:
-                invocation.abort(WallTimeExceeded(invocation.limits.wall_ms))
+                invocation.expire()
         self._discard_idle(now)
         self._watch = self.loop.call_later(WATCH_INTERVAL_S, self._watchdog)
 

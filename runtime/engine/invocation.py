@@ -6,7 +6,7 @@ import asyncio
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
-from host_bindings.body import Payload
+from host_bindings.body import Body, Payload
 from host_bindings.contract import Err, Failure
 from runtime.engine.errors import (
     BindingLimitExceeded,
@@ -16,6 +16,7 @@ from runtime.engine.errors import (
     GuestTrapped,
     LimitExceeded,
     MemoryLimitExceeded,
+    WallTimeExceeded,
 )
 from runtime.engine.layout import CodecError
 from runtime.engine.native import NativeError
@@ -25,12 +26,22 @@ if TYPE_CHECKING:
     from runtime.engine.pool import WorkerPool
 
 
+ABANDONED_S = 30.0
+"""How long a call may go on that has work to do when its caller leaves; the time that Cloudflare gives `waitUntil`."""
+
+UNFINISHED = (
+    "What waitUntil() was given did not end within 30 seconds after the caller had gone, and has been cancelled."
+)
+
+
 class Invocation:
     """One call: from its start on an instance until the guest is done, which may be after the answer."""
 
     __slots__ = (
+        "_abandoned",
         "_answer",
         "_failure",
+        "_outlives",
         "_waiter",
         "arguments",
         "cold",
@@ -63,6 +74,13 @@ class Invocation:
         self._answer: Any = None
         self._failure: EngineError | None = None
         self._waiter: asyncio.Future[None] | None = None
+        self._outlives = False
+        """Whether it goes on for a while when its caller leaves."""
+        self._abandoned = False
+
+    def wait_until(self) -> None:
+        """The guest has work to do whether or not the caller waits."""
+        self._outlives = True
 
     def respond(self, status: int, headers: str, body: Payload) -> None:
         """The guest answers before it is done."""
@@ -73,9 +91,26 @@ class Invocation:
         self._settle((status, headers, body))
 
     def abort(self, error: EngineError) -> None:
-        """Ends the call."""
-        if self.instance is not None:
+        """Ends the call, if it has not ended: its instance may be another call's by now."""
+        if self.instance is not None and self in self.pool.engine.invocations:
             self.instance.abort(error)
+
+    def abandon(self) -> None:
+        """Whoever asked has gone. The call ends, or soon if it has work that is to go on."""
+        deadlines = self.pool.engine.invocations
+        if not self._outlives:
+            self.abort(CallerGone())
+        elif self in deadlines:
+            self._abandoned = True
+            deadlines[self] = min(deadlines[self], self.pool.engine.now + ABANDONED_S)
+
+    def expire(self) -> None:
+        """Ends the call, whose time is over."""
+        if self._abandoned:
+            self.pool.log(self.request_id, "warn", UNFINISHED)
+            self.abort(CallerGone())
+        else:
+            self.abort(WallTimeExceeded(self.limits.wall_ms))
 
     @property
     def status(self) -> int:
@@ -101,13 +136,13 @@ class Invocation:
             self._failure = GuestTrapped(f"The worker cannot be called: {error}")
 
     async def wait(self) -> None:
-        """Returns when the call is settled. If the caller is cancelled, so is the call."""
+        """Returns when the call is settled. If the caller is cancelled, the call is abandoned."""
         if not self.settled:
             self._waiter = self.pool.engine.loop.create_future()
             try:
                 await self._waiter
             except asyncio.CancelledError:
-                self.abort(CallerGone())
+                self.abandon()
                 raise
 
     def result(self) -> Any:
@@ -118,6 +153,10 @@ class Invocation:
 
     def _settle(self, answer: Any) -> None:
         self._answer = answer
+        if self._abandoned and answer is not None:
+            for part in (answer[2],) if self.name == "fetch" else answer[1]:
+                if isinstance(part, Body):
+                    part.close()
         if self.instance is not None:
             self.cpu_ns = self.instance.cpu_ns
         if self._waiter is not None and not self._waiter.done():
@@ -136,7 +175,7 @@ class Invocation:
                 self._settle(None)
                 if isinstance(error, LimitExceeded) and not isinstance(error, BindingLimitExceeded):
                     self.pool.log(self.request_id, "error", f"{error.message} [{error.code}]")
-            else:
+            elif not isinstance(error, CallerGone):
                 self.pool.log(self.request_id, "error", f"After the answer: {error.message} [{error.code}]")
         self.host_calls = instance.host_calls
         self.outcome = "ok" if error is None else error.outcome

@@ -38,7 +38,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     queue_max: Annotated[int, _limit(0, 100_000, "limit.queue")] = 1_000
     """Requests that may wait for an instance; one more is refused."""
     requests_per_s: Annotated[int, _limit(1, 1_000_000, "limit.requests")] = 100_000
-    """Requests in a second, in each server process; a second's worth may come at once."""
+    """Requests in a second, in all server processes together; a second's worth may come at once."""
     host_calls_max: Annotated[int, _limit(1, 1_000_000, "limit.host_calls")] = 10_000
     """Calls of the contract's functions (not WASI's)."""
     request_body_bytes_max: Annotated[int, _limit(0, TIB, "limit.request_body")] = 5 * GIB

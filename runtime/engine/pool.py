@@ -8,7 +8,7 @@ wait their turn in a bounded queue.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import OrderedDict
 from functools import partial
 from math import ceil
 from time import perf_counter_ns
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from host_bindings.body import GUEST_CHUNK_BYTES, Body, BoundedBody, BytesBody, Payload, known_size
 from host_bindings.contract import Failure, LimitReached
+from runtime.engine.answer_body import AnswerBody
 from runtime.engine.engine import Engine, LoadedComponent
 from runtime.engine.errors import (
     EngineError,
@@ -96,8 +97,10 @@ class WorkerPool:
         self._scope = scope
         self._idle: list[Instance] = []
         self._live = 0
-        self._queue: deque[asyncio.Future[None]] = deque()
-        self._rate = RequestRate(limits.requests_per_s, engine.now)
+        self._queue: OrderedDict[asyncio.Future[None], None] = OrderedDict()
+        """Those that wait for an instance, first come first served; whoever gives up leaves it at once."""
+        counter = engine.counts.counter(label) if engine.counts is not None else None
+        self._rate = RequestRate(limits.requests_per_s, engine.now, counter)
         self._refused = 0
         self._refusals_logged_at = 0.0
         self._closed = False
@@ -150,6 +153,8 @@ class WorkerPool:
         """The answer of a fetch that is settled. Raises `EngineError`."""
         status, headers, body = invocation.result()
         body = self._bounded_answer(headers, body, invocation.request_id)
+        if not invocation.outcome and isinstance(body, Body):
+            body = AnswerBody(body, invocation)
         return Answer(status, headers, body, invocation.cpu_ns / 1e6, invocation.cold)
 
     async def call(
@@ -174,6 +179,7 @@ class WorkerPool:
         for instance in list(self._idle):
             self.discard_idle(instance)
         await self._empty.wait()
+        self._rate.close()
         self.engine.table.remove(self._label)
         self._label = 0
 
@@ -191,8 +197,12 @@ class WorkerPool:
         else:
             self._idle.append(instance)
             self.engine.keep_idle(instance, self)
+        self._wake_next()
+
+    def _wake_next(self) -> None:
+        """An instance, or room for one, has come free."""
         while self._queue:
-            waiter = self._queue.popleft()
+            waiter, _ = self._queue.popitem(last=False)
             if not waiter.done():
                 waiter.set_result(None)
                 break
@@ -240,17 +250,24 @@ class WorkerPool:
             if len(self._queue) >= self.limits.queue_max:
                 raise self._refusal(TooBusy(RETRY_AFTER_S), request_id)
             waiter: asyncio.Future[None] = self.engine.loop.create_future()
-            self._queue.append(waiter)
+            self._queue[waiter] = None
             try:
                 async with asyncio.timeout(self.limits.wall_ms / 1000):
                     await waiter
             except TimeoutError:
+                self._pass_on(waiter)
                 raise self._refusal(TooBusy(RETRY_AFTER_S), request_id) from None
-            finally:
-                if not waiter.done():
-                    waiter.cancel()
+            except asyncio.CancelledError:
+                self._pass_on(waiter)
+                raise
             if self._closed or self._idle or self._live < self.limits.instances_max:
                 return
+
+    def _pass_on(self, waiter: asyncio.Future[None]) -> None:
+        """Whoever waited does not any more: if its turn has just come, it is the next one's."""
+        self._queue.pop(waiter, None)
+        if waiter.done() and not waiter.cancelled():
+            self._wake_next()
 
     def _refusal(self, error: LimitExceeded, request_id: str) -> LimitExceeded:
         """Tells the tenant's log of a request that was not let in: one line a second, however many there are."""
@@ -325,11 +342,13 @@ class WorkerPool:
             error = started.result() if started.done() else await started
         except BaseException:
             self._drop(instance)
+            self._wake_next()
             raise
         finally:
             self.engine.invocations.pop(invocation, None)
         if error is not None:
             self._drop(instance)
+            self._wake_next()
             if isinstance(error, GuestTrapped):
                 raise WorkerUnavailable(f"The worker does not start: {error.message}")
             raise error

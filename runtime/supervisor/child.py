@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import logging
 import os
 import signal
@@ -13,7 +12,8 @@ from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import asdict
 
-from host_bindings.confinement import deny_administration
+from host_bindings.confinement import deny_administration, end_with_parent
+from runtime.engine.rate import SharedCounts
 from runtime.engine.running import RunningTable
 from runtime.server import Server, open_server, run_on_loop
 from runtime.settings import SettingsError
@@ -38,7 +38,6 @@ from runtime.supervisor.messages import (
 
 _log = logging.getLogger(__name__)
 
-_PR_SET_PDEATHSIG = 1
 _REFUSED = 2
 """The exit code of a process whose settings cannot be."""
 
@@ -46,16 +45,10 @@ _REFUSED = 2
 def main() -> None:
     """Arguments: how to confine, the descriptor of the channel, and the supervisor's process id."""
     end, supervisor = socket.socket(fileno=int(sys.argv[-2])), int(sys.argv[-1])
-    _end_with(supervisor)
+    # Even one whose event loop is stuck.
+    end_with_parent(supervisor)
     system_calls_denied = sys.argv[-3] != "off" and deny_administration()
     run_on_loop(_Child(end, system_calls_denied).run())
-
-
-def _end_with(supervisor: int) -> None:
-    """Ends this process when the supervisor dies, even one whose event loop is stuck."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != supervisor:
-        sys.exit(1)
 
 
 class _Child:
@@ -83,7 +76,9 @@ class _Child:
             # Before there is a thread: Landlock holds for the thread that asks, and for those that it starts.
             confinement = confine(start.settings, system_calls_denied=self._system_calls_denied)
             async with AsyncExitStack() as stack:
-                self._server = await open_server(stack, start.settings, RunningTable(start.table), self._stopped)
+                counts = SharedCounts(start.counts, start.index, start.settings.processes)
+                running = RunningTable(start.table)
+                self._server = await open_server(stack, start.settings, running, self._stopped, counts)
                 _log.info("confined", extra={"fields": asdict(confinement)})
                 await self._server.listen(self._tenants[start.index])
                 self._channel.send(Opened(self._server.admin_token))

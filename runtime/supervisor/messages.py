@@ -27,6 +27,8 @@ class Start(msgspec.Struct, frozen=True, tag=True):
     admin: int
     table: int
     """See `runtime.engine.running`."""
+    counts: int
+    """See `runtime.engine.rate`."""
     stopped: list[StoppedScript]
 
 

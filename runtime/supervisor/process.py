@@ -39,6 +39,7 @@ class ServerProcess:
         settings: ServerSettings,
         tenants: list[socket.socket],
         admin: socket.socket,
+        counts: int,
         stopped: list[StoppedScript],
         listener: Listener,
     ) -> None:
@@ -53,7 +54,7 @@ class ServerProcess:
         ours, theirs = new_channel()
         table = new_table_file()
         try:
-            descriptors = [*(s.fileno() for s in tenants), admin.fileno(), table]
+            descriptors = [*(s.fileno() for s in tenants), admin.fileno(), table, counts]
             arguments = [settings.confinement, str(theirs.fileno()), str(os.getpid())]
             with theirs:
                 self._process = subprocess.Popen(  # noqa: S603
@@ -73,7 +74,7 @@ class ServerProcess:
         asyncio.get_running_loop().add_reader(self._pidfd, self._exited)
         self._channel = Channel(ours, lambda message: listener.said(self, message), lambda: None)
         inherited = [s.fileno() for s in tenants]
-        self._channel.send(Start(settings, index, inherited, admin.fileno(), table, stopped))
+        self._channel.send(Start(settings, index, inherited, admin.fileno(), table, counts, stopped))
 
     @property
     def pid(self) -> int:

@@ -20,6 +20,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
 
+from runtime.engine.rate import new_counts_file
 from runtime.listening import Listening, Ready, until_stopped
 from runtime.settings import ServerSettings, SettingsError, prepare_data_directory
 from runtime.sockets import bind, bind_group
@@ -77,17 +78,25 @@ async def _run(settings: ServerSettings, ready: Ready | None) -> None:
         prepare_data_directory(settings)
         log = open_log(settings.log_format, settings.log_level)
         stack.callback(log.close)
-        supervisor = Supervisor(settings, tenants, admin, Breaker(settings.stops_path, settings.crashes_max))
+        counts = new_counts_file(settings.processes)
+        stack.callback(os.close, counts)
+        supervisor = Supervisor(settings, tenants, admin, counts, Breaker(settings.stops_path, settings.crashes_max))
         await supervisor.run(ready)
 
 
 class Supervisor:
     def __init__(
-        self, settings: ServerSettings, tenants: list[socket.socket], admin: socket.socket, breaker: Breaker
+        self,
+        settings: ServerSettings,
+        tenants: list[socket.socket],
+        admin: socket.socket,
+        counts: int,
+        breaker: Breaker,
     ) -> None:
         self._settings = settings
         self._tenants = tenants
         self._admin = admin
+        self._counts = counts
         self._breaker = breaker
         self._processes: dict[int, ServerProcess] = {}
         """By index; one that is missing is about to be started again."""
@@ -166,7 +175,7 @@ class Supervisor:
             return
         stopped = self._breaker.stops
         self._processes[index] = ServerProcess(
-            index, self._settings, self._tenants, self._admin, stopped, listener=self
+            index, self._settings, self._tenants, self._admin, self._counts, stopped, listener=self
         )
 
     def said(self, process: ServerProcess, message: ToProcess | ToSupervisor) -> None:

@@ -119,6 +119,19 @@ def test_a_second_signal_ends_at_once(data: Path, dispatcher: Path) -> None:
         caller.close()
 
 
+def test_what_has_not_finished_after_the_grace_period_is_ended(data: Path, dispatcher: Path) -> None:
+    with start(data, dispatcher=dispatcher, shutdown_grace_s=0.2) as server:
+        caller = socket.create_connection(("127.0.0.1", server.port))
+        # A large body streams to the worker, which waits for it for longer than this test may take.
+        head = b"POST /data HTTP/1.1\r\nHost: a\r\nX-User-ID: user1\r\nContent-Length: 1000000\r\n\r\n"
+        caller.sendall(head + b'{"key": "slow"')
+        assert server.request("GET", "/").status == 200
+
+        assert server.stop(signal.SIGTERM) == 0
+
+        caller.close()
+
+
 def test_after_kill_9_every_acknowledged_write_is_there(data: Path, dispatcher: Path) -> None:
     acknowledged: list[tuple[str, int]] = []
     with start(data, dispatcher=dispatcher) as server:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -213,6 +214,25 @@ def test_sigterm_lets_running_requests_of_all_processes_finish(raw_data: Path) -
     assert sum(answer.headers.get("connection") == "close" for answer in answers) == 2
 
 
+def test_requests_a_second_hold_for_all_processes_together(pair: Server) -> None:
+    rate = 20
+    deploy_raw(pair, "hurried", requests_per_s=rate)
+    lines = [line_to(pair, process, "hurried") for process in both_processes(pair)]
+    for line in lines:
+        wait_until(lambda line=line: line.get("/hello").status != 404, "the deployment was not seen", 10)
+    time.sleep(1.5)  # until a whole second's worth may come
+
+    started = time.monotonic()
+    statuses = [line.get("/hello").status for _ in range(100) for line in lines]
+    seconds = time.monotonic() - started
+
+    assert statuses.count(200) + statuses.count(429) == 200
+    # Clocks of different processes are a twentieth of a second apart.
+    assert statuses.count(200) <= rate * (1 + seconds) + 2
+    for line in lines:
+        line.close()
+
+
 def test_a_second_signal_ends_all_at_once(raw_data: Path) -> None:
     with start(raw_data, supervised=True, processes=2, shutdown_grace_s=600) as server:
         processes = both_processes(server)
@@ -282,6 +302,31 @@ def test_a_worker_that_crashes_processes_again_and_again_is_stopped_and_no_other
         assert server.stop() == 0
     with start(raw_data, supervised=True, processes=1) as server:
         assert server.request("GET", "/hello", user="culprit").status == 200
+
+
+def test_an_abort_in_native_code_is_laid_to_the_worker_that_ran(raw_data: Path) -> None:
+    """A real one: the text is wasmtime's to allocate, there is no room for it, and Rust aborts when that fails."""
+    with start(raw_data, supervised=True, processes=1, crashes_max=1) as server:
+        deploy_raw(server, "hungry", memory_bytes=512 << 20)
+        line = Line(server, "hungry")
+        assert line.get("/hello").status == 200
+        (process,) = server.processes
+        pages = int(Path(f"/proc/{process}/statm").read_text().split()[0])
+        room = pages * resource.getpagesize() + (64 << 20)
+        resource.prlimit(process, resource.RLIMIT_AS, (room, room))
+
+        with pytest.raises((http.client.HTTPException, ConnectionError)):
+            line.get("/huge_text")
+
+        wait_until(lambda: server.processes and server.processes != [process], "it was not started again")
+        wait_until(lambda: server.logged(CRASHED), "the crash was not logged")
+        (entry,) = server.logged(CRASHED)
+        assert entry["cause"] == "signal SIGABRT"
+        assert entry["running"].startswith("production/hungry/")
+        assert "memory allocation of 100000000 bytes failed" in server.log.read_text(errors="replace")
+        assert server.request("GET", "/hello", user="hungry").json()["code"] == "stopped"
+        assert server.request("GET", "/hello", user="raw").status == 200
+        line.close()
 
 
 def test_another_version_of_a_stopped_worker_runs(raw_data: Path) -> None:

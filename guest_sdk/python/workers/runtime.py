@@ -67,6 +67,13 @@ def current_context() -> Context:
     return _context
 
 
+class CallContext(Context):
+    """What belongs to one call, in a guest."""
+
+    def _announce(self) -> None:
+        host.http.wait_until()
+
+
 class Worker:
     """The worker's code behind the component's exports."""
 
@@ -85,7 +92,7 @@ class Worker:
 
     def fetch(self, method: str, url: str, headers: str, body: Any) -> HostResponse:
         global _context
-        context = _context = Context()
+        context = _context = CallContext()
         try:
             raw = None if type(body) is Payload_Empty else host.from_payload(body)
             request = Request.from_parts(method, url, headers, raw)
@@ -99,7 +106,7 @@ class Worker:
 
     def call(self, method: str, arguments: str, attachments: list[Any]) -> Outcome:
         global _context
-        context = _context = Context()
+        context = _context = CallContext()
         try:
             return self._loop.run(self._call(method, arguments, attachments, context))
         except Err:
@@ -137,7 +144,11 @@ class Worker:
             body, sink = host.piped()
             response = HostResponse(answer.status, headers, Payload_Stream(body))
             host.http.respond(response)
-            await host.pour(raw, sink)
+            try:
+                await host.pour(raw, sink)
+            except BaseException:
+                await self._finish(context)
+                raise
         await self._finish(context)
         return HostResponse(200, "", Payload_Empty())
 

@@ -126,6 +126,26 @@ class Default(WorkerEntrypoint):
             nested = [nested]
         return Response(json.dumps(nested))
 
+    # Callers that leave
+
+    async def work_until(self, request, query):
+        """Has work that is to go on; the answer takes a second."""
+        self.ctx.waitUntil(self.env.KV.put("until", query))
+        await asyncio.sleep(1)
+        return Response("late")
+
+    async def work_until_and_stream(self, request, query):
+        self.ctx.waitUntil(self.env.KV.put("until", query))
+
+        async def pieces():
+            while True:
+                yield b"x" * 60_000
+
+        return Response(pieces())
+
+    async def worked(self, request, query):
+        return Response(str(await self.env.KV.get("until")))
+
     # The log
 
     async def print_flood(self, request, query):

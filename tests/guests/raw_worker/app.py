@@ -125,6 +125,25 @@ def streamed_broken(*_):
     return ok()
 
 
+def streamed_without_end(*_):
+    body, sink = types.pipe()
+    http.respond(Response(200, "", Payload_Stream(body)))
+    sink.write(b"begun")
+    time.sleep(1e6)
+
+
+def outlive(*_):
+    http.wait_until()
+    time.sleep(0.05)
+    log.write(log.Level.INFO, "outlived")
+    return ok()
+
+
+def outlive_long(*_):
+    http.wait_until()
+    time.sleep(1e6)
+
+
 def twice(*_):
     http.respond(Response(200, "", Payload_Text("first")))
     try:
@@ -163,6 +182,11 @@ def pipes_without_end(*_):
 def huge_chunk(*_):
     _body, sink = types.pipe()
     sink.write(bytes(1 << 20))
+    return ok("written")
+
+
+def huge_text(*_):
+    log.write(log.Level.INFO, "x" * 100_000_000)
     return ok("written")
 
 

@@ -302,11 +302,15 @@ def test_a_body_that_the_caller_breaks_off_is_a_failure(framing: bytes) -> None:
     async def handle(exchange: Exchange) -> None:
         body = await exchange.body(LIMIT)
         assert isinstance(body, Body)
-        with pytest.raises(Failure) as caught:
-            await body.read_all(LIMIT)
-        failures.append(caught.value.message)
-        failed.set()
-        await exchange.answer(204, "", None, "r1")
+
+        async def read() -> None:
+            with pytest.raises(Failure) as caught:
+                await body.read_all(LIMIT)
+            failures.append(caught.value.message)
+            failed.set()
+
+        # A worker's reading is a task of its own, and the handler is cancelled.
+        await asyncio.shield(asyncio.create_task(read()))
 
     async def client(connection: Connection) -> None:
         await connection.send(b"POST / HTTP/1.1\r\nHost: a\r\n" + framing + b"\r\n\r\n5\r\nab")
@@ -567,8 +571,10 @@ def test_a_caller_that_leaves_ends_the_wait_for_an_endless_body() -> None:
 
     async def handle(exchange: Exchange) -> None:
         await pipe.write(b"first")
-        await exchange.answer(200, "", pipe, "r1")
-        ended.set()
+        try:
+            await exchange.answer(200, "", pipe, "r1")
+        finally:
+            ended.set()
 
     async def client(connection: Connection) -> None:
         await connection.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -579,6 +585,62 @@ def test_a_caller_that_leaves_ends_the_wait_for_an_endless_body() -> None:
             await pipe.write(b"nobody reads this")
 
     serve(handle, client)
+
+
+def test_a_caller_that_leaves_ends_the_handling_of_its_request() -> None:
+    begun, ended = asyncio.Event(), asyncio.Event()
+    left: list[bool] = []
+
+    async def handle(exchange: Exchange) -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            left.append(exchange.left)
+            ended.set()
+
+    async def client(connection: Connection) -> None:
+        await connection.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        await begun.wait()
+        connection.writer.transport.abort()
+        await ended.wait()
+
+    serve(handle, client)
+
+    assert left == [True]
+
+
+class Closable(asyncio.Transport):
+    def close(self) -> None:
+        pass
+
+
+def test_what_was_begun_for_a_caller_who_left_before_it_was_handled_comes_to_the_handler() -> None:
+    handled: list[bool] = []
+
+    async def handle(exchange: Exchange) -> Exchange:
+        handled.append(exchange.left)
+        return exchange
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+
+        def begin(exchange: Exchange) -> bytes | None:
+            loop.call_soon(exchange.protocol.connection_lost, None)
+            return None
+
+        protocol = HttpServer(handle, at_once=begin)()
+        protocol.connection_made(Closable())
+        await asyncio.sleep(0)
+        protocol.data_received(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        async with asyncio.timeout(20):
+            while not handled:
+                await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+    asyncio.run(main())
+
+    assert handled == [True]
 
 
 def test_pipelined_requests_are_answered_in_order() -> None:

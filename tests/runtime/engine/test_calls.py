@@ -17,6 +17,7 @@ from runtime.engine.errors import (
     TooBusy,
     WallTimeExceeded,
 )
+from runtime.engine.invocation import UNFINISHED
 from runtime.engine.limits import Limits
 from runtime.engine.pool import Answer, WorkerPool
 
@@ -284,6 +285,89 @@ def test_a_caller_cancelled_while_it_waits_for_a_turn_leaves_the_queue(in_worksh
         assert (await first).body == "slept"
         assert (await third).body == "hello"
 
+    in_workshop(body)
+
+
+def test_whoever_gives_up_makes_room_in_the_queue(in_workshop):
+    async def body(workshop):
+        pool = workshop.pool(Limits(instances_max=1, queue_max=2))
+        callers = [asyncio.create_task(fetch(pool, "/sleep_long")) for _ in range(3)]
+        await asyncio.sleep(0.02)
+        for caller in callers[1:]:
+            caller.cancel()
+        await asyncio.gather(*callers[1:], return_exceptions=True)
+        waiting = asyncio.create_task(fetch(pool, "/hello"))
+        callers[0].cancel()
+        assert (await waiting).body == "hello"
+
+    in_workshop(body)
+
+
+def test_a_turn_that_comes_when_its_caller_leaves_is_the_next_ones(in_workshop):
+    class Leaver:
+        """Makes a caller leave in the moment in which it is given an instance."""
+
+        version_number = 1
+
+        def called(self, *_):
+            asyncio.get_running_loop().call_soon(second.cancel)
+
+    async def body(workshop):
+        nonlocal second
+        pool = workshop.pool(Limits(instances_max=1, wall_ms=60_000))
+        first = asyncio.create_task(fetch(pool, "/sleep"))
+        await asyncio.sleep(0.01)
+        second, third = (asyncio.create_task(fetch(pool, "/hello")) for _ in range(2))
+        await asyncio.sleep(0)
+        pool.observer = Leaver()
+        assert (await first).body == "slept"
+        async with asyncio.timeout(20):
+            assert (await third).body == "hello"
+        assert second.cancelled()
+
+    second = None
+    in_workshop(body)
+
+
+def test_a_streamed_answer_that_its_reader_abandons_ends_the_call(in_workshop):
+    async def body(workshop):
+        pool = workshop.pool()
+        answer = await fetch(pool, "/streamed_without_end")
+        assert await answer.body.read(100) == b"begun"
+        answer.body.abandon()
+        assert pool.instances == 0
+
+    in_workshop(body)
+
+
+def test_an_answer_of_a_call_that_is_over_cannot_end_another(in_workshop):
+    async def body(workshop):
+        pool = workshop.pool(Limits(instances_max=1))
+        answer = await fetch(pool, "/streamed")
+        assert len(await answer.body.read_all(2_000_000)) > 1_000_000
+        next_one = asyncio.create_task(fetch(pool, "/sleep"))
+        await asyncio.sleep(0.01)
+        answer.body.abandon()
+        assert (await next_one).body == "slept"
+
+    in_workshop(body)
+
+
+def test_work_that_is_to_go_on_outlives_its_caller_for_a_while(in_workshop, monkeypatch):
+    async def body(workshop):
+        pool = workshop.pool()
+        callers = [asyncio.create_task(fetch(pool, url)) for url in ("/outlive", "/outlive_long")]
+        await asyncio.sleep(0.02)
+        for caller in callers:
+            caller.cancel()
+        await asyncio.gather(*callers, return_exceptions=True)
+        assert pool.instances == 2
+        async with asyncio.timeout(20):
+            while pool.running:
+                await asyncio.sleep(0.01)
+        assert [message for _, _, message in workshop.log] == ["outlived", UNFINISHED]
+
+    monkeypatch.setattr("runtime.engine.invocation.ABANDONED_S", 0.5)
     in_workshop(body)
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+
 import msgspec
 import pytest
 
 from runtime.engine.limits import InvalidLimits, LimitPolicy, Limits, limit_bounds, limit_codes
-from runtime.engine.rate import RequestRate
+from runtime.engine.rate import COUNTERS_MAX, RequestRate, SharedCounts, new_counts_file
 from runtime.settings import ServerSettings, SettingsError, read_settings
 
 
@@ -69,6 +72,61 @@ def test_limits_that_cannot_be_are_told_by_the_settings_name(settings: dict[str,
 def test_a_setting_that_is_not_pairs_is_refused(text: str) -> None:
     with pytest.raises(SettingsError, match="CLOISTER_LIMITS_MAX: must be pairs"):
         read_settings({"CLOISTER_LIMITS_MAX": text})
+
+
+@pytest.fixture
+def counts_file() -> Iterator[int]:
+    descriptor = new_counts_file(2)
+    yield descriptor
+    os.close(descriptor)
+
+
+def test_processes_share_a_rate(counts_file: int) -> None:
+    here, there = SharedCounts(counts_file, 0, 2), SharedCounts(counts_file, 1, 2)
+    one = RequestRate(10, 0.0, here.counter("a tenant"))
+    other = RequestRate(10, 0.0, there.counter("a tenant"))
+    of_another_tenant = RequestRate(10, 0.0, there.counter("another tenant"))
+
+    let_in = [rate.take(0.0) == 0.0 for _ in range(10) for rate in (one, other)]
+
+    assert sum(let_in) == 10
+    assert [of_another_tenant.take(0.0) for _ in range(10)] == [0.0] * 10
+    assert sum(rate.take(0.5) == 0.0 for _ in range(10) for rate in (other, one)) == 5
+
+
+def test_a_process_that_is_replaced_begins_to_count_anew_and_the_others_go_on(counts_file: int) -> None:
+    here, there = SharedCounts(counts_file, 0, 2), SharedCounts(counts_file, 1, 2)
+    one, other = RequestRate(10, 0.0, here.counter("a")), RequestRate(10, 0.0, there.counter("a"))
+    assert [other.take(0.0) for _ in range(6)] == [0.0] * 6
+    assert [one.take(0.0) for _ in range(4)] == [0.0] * 4
+
+    replaced = RequestRate(10, 1.0, SharedCounts(counts_file, 1, 2).counter("a"))
+
+    assert [replaced.take(1.0) for _ in range(6)] == [0.0] * 6
+    assert sum(one.take(1.0) == 0.0 for _ in range(10)) == 4
+
+
+def test_a_counter_that_was_given_back_is_used_again(counts_file: int) -> None:
+    counts, other = SharedCounts(counts_file, 0, 2), SharedCounts(counts_file, 1, 2)
+    here = other.counter("kept")
+    assert here is not None
+
+    for number in range(3 * COUNTERS_MAX):
+        counter = counts.counter(f"tenant {number}")
+        assert counter is not None
+        counter.count()
+        counter.close()
+    kept = counts.counter("kept")
+    assert kept is not None
+    kept.count()
+
+    assert (here.take_elsewhere(), here.take_elsewhere()) == (1, 0)
+
+
+def test_there_are_only_so_many_counters(counts_file: int) -> None:
+    counts = SharedCounts(counts_file, 0, 2)
+
+    assert None in [counts.counter(f"tenant {number}") for number in range(COUNTERS_MAX + 1)]
 
 
 def test_a_rate_lets_a_seconds_worth_through_at_once_and_then_as_much_as_time_brings() -> None:
