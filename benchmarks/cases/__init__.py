@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 
 from benchmarks.cases.bodies import bodies, bodies_memory, guest_body
+from benchmarks.cases.fairness import fairness
 from benchmarks.cases.hello import access_log, echo, one_tenant
 from benchmarks.cases.lifecycle import deploy, isolation, start
 from benchmarks.cases.platform import platform
@@ -29,6 +30,7 @@ CASES: Mapping[str, Case] = {
     "isolation": isolation,
     "deploy": deploy,
     "in-flight": waiting,
+    "fairness": fairness,
     "access-log": access_log,
     "tenants": tenants,
     "start": start,

@@ -187,14 +187,18 @@ class Instance:
         else:
             self._engine.turns.add(self)
 
-    def _run(self) -> None:
-        """Lets the guest go on until it is done, waits, or its time-slice ends."""
+    def _run(self, ticks: int = 2) -> None:
+        """Lets the guest go on until it is done, waits, or its time-slice ends.
+
+        That is at the second tick from now if it has just come, so that it has a whole slice; at the next if it takes
+        turns, which begin where a tick has ended another's.
+        """
         engine = self._engine
         ticker = engine.ticker
         ticker.keep()
         if self._slice_tick != ticker.ticks:
             self._slice_tick = ticker.ticks
-            self._store.begin_slice()
+            self._store.begin_slice(ticks)
         before = perf_counter_ns()
         engine.running[0] = self.label
         finished = native.poll(self._future)
@@ -216,7 +220,7 @@ class Instance:
     def resume(self) -> None:
         """Called by the scheduler when it is this instance's turn again."""
         if self._future:
-            self._run()
+            self._run(1)
 
     def _finish(self) -> None:
         native.delete_future(self._future)

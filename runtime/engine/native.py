@@ -227,12 +227,12 @@ class Store:
         _store_limiter(self._pointer, *limits)
         _yield_at_epoch(self.context, 1)
 
-    def begin_slice(self) -> None:
-        """Gives the guest a whole time-slice from now on: it is suspended at the second increment of the epoch.
+    def begin_slice(self, increments: int) -> None:
+        """Lets the guest run until the epoch has been incremented so often from now on.
 
         Without it a guest that was idle for an increment would be suspended as soon as it runs.
         """
-        _set_epoch_deadline(self.context, 2)
+        _set_epoch_deadline(self.context, increments)
 
     def close(self) -> None:
         """Frees everything. No future of this store may be left."""

@@ -1,7 +1,8 @@
 """Whose turn it is: guests that have used up their time-slice wait here and go on one by one.
 
 Turns are shared among tenants, not among calls: a tenant with a hundred busy calls gets as many turns as one with a
-single call. In each round of the event loop turns are given for the length of a time-slice, so sockets are served soon.
+single call. A round of the event loop has one turn, or several short ones, and turns come last in it: what sockets have
+brought meanwhile goes first.
 
 A call that has just come in, or whose host call has been answered, runs at once as long as its tenant has not had a
 time-slice in this round of the event loop. Beyond that it waits its turn, too: a hundred calls of one tenant, each of
@@ -15,8 +16,11 @@ from collections import OrderedDict, deque
 from time import perf_counter_ns
 from typing import Protocol
 
-ROUND_NS = 2_000_000
-"""How long a tenant's calls may run in a round of the event loop without a turn, and how long turns are given."""
+ROUND_NS = 1_000_000
+"""How long a tenant's calls may run in a round of the event loop without a turn."""
+
+TURNS_NS = ROUND_NS // 2
+"""For how long turns are begun in a round: one that takes a whole time-slice is the only one."""
 
 
 class Resumable(Protocol):
@@ -60,11 +64,15 @@ class Turns:
     def _schedule(self) -> None:
         if not self._scheduled:
             self._scheduled = True
-            self._loop.call_soon(self._next)
+            self._loop.call_soon(self._soon)
+
+    def _soon(self) -> None:
+        # Not here: requests that the loop has read after this was scheduled are answered later in this round.
+        self._loop.call_soon(self._next)
 
     def _next(self) -> None:
         self._scheduled = False
-        until_ns = perf_counter_ns() + ROUND_NS
+        until_ns = perf_counter_ns() + TURNS_NS
         try:
             while self._queues:
                 tenant, queue = self._queues.popitem(last=False)

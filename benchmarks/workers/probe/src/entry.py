@@ -1,4 +1,5 @@
-"""/wait waits a second in a host call, /bytes returns its body, anything else counts this instance's calls."""
+"""/wait waits a second in a host call, /bytes returns its body, /loop never ends, anything else counts this instance's
+calls."""
 
 import asyncio
 from urllib.parse import urlsplit
@@ -20,4 +21,6 @@ class Default(WorkerEntrypoint):
             return Response("waited")
         if path == "/bytes":
             return Response(await request.bytes())
+        while path == "/loop":
+            pass
         return Response(str(calls))
