@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 from guest_sdk.build import build
 from host_bindings import WIT_DIRECTORY
 from tests.components import GUESTS
-from tests.e2e.server import Server, start
+from tests.e2e.server import Server, start, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -130,6 +131,15 @@ def test_a_new_request_can_be_made(server: Server) -> None:
 
 def test_work_may_go_on_after_the_answer(server: Server) -> None:
     assert server.request("GET", "/after", user="tenant").text == "done"
+
+
+def test_the_code_is_cancelled_when_its_caller_leaves(server: Server) -> None:
+    with socket.create_connection(("127.0.0.1", server.port)) as caller:
+        caller.sendall(b"GET /wait?name=one HTTP/1.1\r\nHost: a\r\nX-User-ID: tenant\r\n\r\n")
+        # The head has been read by the time another request on the same event loop is answered.
+        assert server.request("GET", "/left", user="tenant").json() == []
+
+    wait_until(lambda: server.request("GET", "/left", user="tenant").json() == ["one"], "the code goes on")
 
 
 @pytest.mark.parametrize("action", ["uncaught", "no-response", "no-such-action"])

@@ -1,11 +1,16 @@
 """Dispatch code that calls a worker in every way that a stub can be called."""
 
+import asyncio
 import json
 from datetime import datetime
 from urllib.parse import parse_qs, urlsplit
 
 from runtime.dispatcher import RemoteError, WorkerNotFound
 from workers import Response, WorkerEntrypoint
+
+
+LEFT = []
+"""Whose callers have left."""
 
 
 class Default(WorkerEntrypoint):
@@ -72,6 +77,16 @@ class Default(WorkerEntrypoint):
     async def after(self, request, stub, query):
         self.ctx.wait_until(stub.size("x"))
         return Response("done")
+
+    async def wait(self, request, stub, query):
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            LEFT.append(query["name"])
+            raise
+
+    async def left(self, request, stub, query):
+        return Response.json(LEFT)
 
     async def private(self, request, stub, query):
         try:
