@@ -8,7 +8,6 @@ from urllib.parse import parse_qs, urlsplit
 from runtime.dispatcher import RemoteError, WorkerNotFound
 from workers import Response, WorkerEntrypoint
 
-
 LEFT = []
 """Whose callers have left."""
 
