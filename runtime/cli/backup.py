@@ -13,6 +13,7 @@ from pathlib import Path
 
 import click
 
+from runtime.cli.data_directory import owned_data_directory
 from runtime.cli.errors import CommandError, ExitCode
 from runtime.cli.options import config_option, data_option, json_option
 from runtime.cli.output import print_json
@@ -33,20 +34,9 @@ def backup(target: Path, config: Path | None, data: Path | None, as_json: bool) 
     All that was acknowledged before the copy began is in it: code, settings, what tenants have stored, the admin token
     and the key of the secrets. Keep it where nobody else can read it.
     """
-    source = read_settings(config=config, data=data)
     if target.exists() or target.is_symlink():
         raise CommandError(f"{target} is there already.", solution="Name another target.", exit_code=ExitCode.USAGE)
-    if not source.registry_path.exists():
-        raise CommandError(
-            f"{source.data} is not a data directory.",
-            f"There is no {source.registry_path.name} in it.",
-            "Name the server's data directory with --data or CLOISTER_DATA.",
-            ExitCode.USAGE,
-        )
-    owner = source.data.stat().st_uid
-    if owner != os.geteuid():
-        # The locks' files that a copy may have to make would be closed to the server.
-        raise CommandError(f"{source.data} belongs to user {owner}.", solution="Run this as the server's user.")
+    source = owned_data_directory(config, data)
     with step(f"Backing up {source.data}") as progress, _draft(target) as draft:
         counts = _copy(source, draft, progress.at)
         try:

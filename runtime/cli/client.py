@@ -112,6 +112,15 @@ class AdminClient:
         result: list[dict[str, Any]] = self._call("GET", "", under="tokens")
         return result
 
+    def token(self, id: str) -> dict[str, Any]:
+        result: dict[str, Any] = self._call("GET", f"/{quote(id, safe='')}", under="tokens")
+        return result
+
+    def update_token(self, id: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Replaces all that the token says, but its value."""
+        result: dict[str, Any] = self._call("PUT", f"/{quote(id, safe='')}", under="tokens", content=body)
+        return result
+
     def delete_token(self, id: str) -> None:
         self._call("DELETE", f"/{quote(id, safe='')}", under="tokens")
 

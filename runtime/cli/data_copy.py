@@ -7,6 +7,7 @@ registry comes before the stores, so that no store that it names is missing.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
@@ -44,11 +45,18 @@ def copy_data(source: ServerSettings, target: ServerSettings, progress: Callable
     progress("the registry and components")
     # Twice: what the registry names was there before it or has come since, for new components are not collected.
     _copy_artifacts(source, target)
+    keys = _content(source.secrets_key_path)
     copy_database(source.registry_path, target.registry_path)
     counts = {"components": _copy_artifacts(source, target)}
     for path in (source.admin_token_path, source.secrets_key_path, source.stops_path, source.data / SETTINGS_FILE):
         with suppress(FileNotFoundError):
             copy_file(path, target.data / path.name)
+    if keys and keys != _content(source.secrets_key_path):
+        # The key was replaced meanwhile: one of these is the registry's, and a file may have several.
+        with (target.data / source.secrets_key_path.name).open("ab") as file:
+            file.write(b"\n" + keys)
+            file.flush()
+            os.fsync(file.fileno())
     with suppress(FileNotFoundError):
         usage = "usage.sqlite"
         copy_database(source.telemetry_directory / usage, target.telemetry_directory / usage)
@@ -78,6 +86,13 @@ def read_manifest(directory: Path) -> dict[str, object]:
     if format != FORMAT:
         raise ValueError(f"it has the format {format}; this release of Cloister knows {FORMAT}")
     return manifest
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return b""
 
 
 def _copy_store(

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import click
 
+from runtime.cli.data_directory import owned_data_directory
 from runtime.cli.errors import CommandError, ExitCode
-from runtime.cli.options import connected, json_option, server_options
+from runtime.cli.options import config_option, connected, data_option, json_option, server_options
 from runtime.cli.output import print_json, say
 
 
@@ -58,6 +60,27 @@ def delete(name: str, key: str, as_json: bool, **where: Any) -> None:
     client, namespace = connected(**where)
     client.call_script("DELETE", namespace, name, f"/secrets/{quote(key, safe='')}")
     say(as_json, {"name": key, "deleted": True}, f"{key} of {name} is deleted.")
+
+
+@secret.command("rotate-key")
+@config_option
+@data_option
+@json_option
+def rotate_key(config: Path | None, data: Path | None, as_json: bool) -> None:
+    """Seal every tenant's secrets anew under another key, on the server's machine, while the server runs or not.
+
+    The new key takes the old one's place in its file. Cut off in the middle nothing is lost: do it again.
+    """
+    from runtime.registry import RegistryError, rotate_key
+
+    settings = owned_data_directory(config, data)
+    try:
+        count = rotate_key(settings)
+    except RegistryError as error:
+        raise CommandError(
+            "Replacing the key was not finished.", str(error), "Do it again; nothing is lost."
+        ) from error
+    say(as_json, {"secrets": count}, f"{count} secrets are sealed with a new key. Backups have the old one.")
 
 
 _TYPE = "secret_text"

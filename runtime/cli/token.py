@@ -17,7 +17,7 @@ PERMISSIONS = ("read", "deploy", "data", "call")
 
 @click.group()
 def token() -> None:
-    """Create, list and revoke tokens of the management API (with the admin token)."""
+    """Create, list, change and revoke tokens of the management API (with the admin token)."""
 
 
 @token.command()
@@ -43,7 +43,7 @@ def create(
     if tenant is not None:
         body["tenant"] = tenant
     if days is not None:
-        body["expires_on"] = (datetime.now(UTC) + timedelta(days=days)).isoformat()
+        body["expires_on"] = _in_days(days)
     created = connected(**where)[0].create_token(body)
     if as_json:
         print_json(created)
@@ -68,12 +68,58 @@ def list_tokens(as_json: bool, **where: Any) -> None:
 
 @token.command()
 @click.argument("id")
+@click.option("--name", help="Another name.")
+@click.option("--allow", "permissions", type=click.Choice(PERMISSIONS), multiple=True, help="What it may do now.")
+@click.option("--days", type=click.IntRange(1, 36_500), help="For how many days from now it is good.")
+@click.option("--enable/--disable", default=None, help="Switch it on or off.")
+@server_options
+@json_option
+def update(
+    id: str,
+    name: str | None,
+    permissions: tuple[str, ...],
+    days: int | None,
+    enable: bool | None,
+    as_json: bool,
+    **where: Any,
+) -> None:
+    """Change a token, at once; its value stays, and so does what is not said."""
+    client = connected(**where)[0]
+    found = client.token(id)
+    kept = ("name", "permissions", "tenant", "not_before", "expires_on")
+    body = {key: found[key] for key in kept if key in found}
+    if enable is None and _is_early(found):
+        # It shows as disabled in any case.
+        raise click.UsageError("The token's first day has not come: say --enable or --disable as well.")
+    body["status"] = "disabled" if found["status"] == "disabled" else "active"
+    if name is not None:
+        body["name"] = name
+    if permissions:
+        body["permissions"] = list(permissions)
+    if days is not None:
+        body["expires_on"] = _in_days(days)
+    if enable is not None:
+        body["status"] = "active" if enable else "disabled"
+    say(as_json, client.update_token(id, body), f"Changed {id}.")
+
+
+@token.command()
+@click.argument("id")
 @server_options
 @json_option
 def revoke(id: str, as_json: bool, **where: Any) -> None:
     """Revoke a token, which ends at once."""
     connected(**where)[0].delete_token(id)
     say(as_json, {"id": id, "revoked": True}, f"Revoked {id}.")
+
+
+def _in_days(days: int) -> str:
+    return (datetime.now(UTC) + timedelta(days=days)).isoformat()
+
+
+def _is_early(token: dict[str, Any]) -> bool:
+    """Whether its first day has not come."""
+    return "not_before" in token and datetime.fromisoformat(token["not_before"]) > datetime.now(UTC)
 
 
 def _print_table(tokens: list[dict[str, Any]]) -> None:

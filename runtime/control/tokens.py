@@ -9,8 +9,9 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -70,6 +71,12 @@ class NewToken(msgspec.Struct, frozen=True):
     condition: dict[str, Any] | None = None
 
 
+class UpdatedToken(NewToken, frozen=True):
+    """All that a token says: what is left out is gone. Its value stays."""
+
+    status: Literal["active", "disabled"] = "active"
+
+
 class GroupResult(msgspec.Struct, frozen=True):
     id: str
     name: str
@@ -126,24 +133,35 @@ async def get_token(call: Call[NoQuery, None]) -> Result:
 
 
 async def create_token(call: Call[NoQuery, NewToken]) -> Result:
-    body = call.body
-    permissions, tenant_name = _read_policies(body)
-    if body.condition:
-        raise invalid("condition: is not offered here: the management port is reached from this machine only.")
-    if body.expires_on is not None and _utc(body.expires_on) <= datetime.now(UTC):
-        raise invalid("expires_on: is over already.")
-    tenant = None if tenant_name is None else await _tenant(call, tenant_name)
+    wanted = await _read(call)
     token, value = await call.parts.registry.tokens.create(
-        body.name,
-        permissions,
-        tenant,
-        not_before=_utc(body.not_before) if body.not_before else None,
-        expires_on=_utc(body.expires_on) if body.expires_on else None,
+        call.body.name,
+        wanted.permissions,
+        wanted.tenant,
+        not_before=wanted.not_before,
+        expires_on=wanted.expires_on,
     )
-    fields = {"token": token.id, "name": body.name, "permissions": sorted(permissions), "tenant": tenant_name}
-    _logger.info("created a token", extra={"fields": fields})
+    _logger.info("created a token", extra={"fields": _logged(token)})
     shown = _result(token, await _namespace_names(call))
     return Result(msgspec.structs.replace(shown, value=value))
+
+
+async def update_token(call: Call[NoQuery, UpdatedToken]) -> Result:
+    """Holds at once: a token that was narrowed, switched off or given an end may do no more than that."""
+    wanted = await _read(call)
+    token = await call.parts.registry.tokens.update(
+        _find(call).id,
+        call.body.name,
+        wanted.permissions,
+        wanted.tenant,
+        not_before=wanted.not_before,
+        expires_on=wanted.expires_on,
+        disabled=call.body.status == "disabled",
+    )
+    if token is None:
+        raise _unknown(call.path["token"])
+    _logger.info("updated a token", extra={"fields": {**_logged(token), "status": call.body.status}})
+    return Result(_result(token, await _namespace_names(call)))
 
 
 async def roll_token(call: Call[NoQuery, Any]) -> Result:
@@ -165,6 +183,35 @@ async def delete_token(call: Call[NoQuery, None]) -> Result:
 async def list_groups(call: Call[NoQuery, None]) -> Result:
     scopes = ["com.cloudflare.api.account"]
     return Result([GroupResult(id, name, scopes, _DESCRIPTIONS[name]) for id, name in GROUPS.items()])
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    permissions: set[Permission]
+    tenant: Tenant | None
+    not_before: datetime | None
+    expires_on: datetime | None
+
+
+async def _read(call: Call[NoQuery, Any]) -> _Wanted:
+    """What the body of a request asks for. Raises `ControlError`."""
+    body: NewToken = call.body
+    permissions, tenant_name = _read_policies(body)
+    if body.condition:
+        raise invalid("condition: is not offered here: the management port is reached from this machine only.")
+    if body.expires_on is not None and _utc(body.expires_on) <= datetime.now(UTC):
+        raise invalid("expires_on: is over already.")
+    return _Wanted(
+        permissions,
+        None if tenant_name is None else await _tenant(call, tenant_name),
+        _utc(body.not_before) if body.not_before else None,
+        _utc(body.expires_on) if body.expires_on else None,
+    )
+
+
+def _logged(token: Token) -> dict[str, object]:
+    tenant = None if token.tenant is None else f"{token.tenant.namespace}/{token.tenant.script}"
+    return {"token": token.id, "name": token.name, "permissions": sorted(token.permissions), "tenant": tenant}
 
 
 def _read_policies(body: NewToken) -> tuple[set[Permission], str | None]:
@@ -267,6 +314,7 @@ def _both(path: str) -> tuple[str, str]:
 
 
 _CREATE = JsonBody(NewToken)
+_UPDATE = JsonBody(UpdatedToken)
 
 ROUTES = (
     *(
@@ -283,6 +331,10 @@ ROUTES = (
         for p in _both("")
     ),
     *(Route("GET", p, get_token, "Show a token", "admin", "platform", TokenResult) for p in _both("/{token}")),
+    *(
+        Route("PUT", p, update_token, "Replace what a token says", "admin", "platform", TokenResult, body=_UPDATE)
+        for p in _both("/{token}")
+    ),
     *(Route("DELETE", p, delete_token, "Revoke a token", "admin", "platform", dict) for p in _both("/{token}")),
     *(
         Route(

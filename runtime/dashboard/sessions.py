@@ -47,7 +47,7 @@ class Sessions:
         return id
 
     def find(self, id: str) -> Session | None:
-        """The session, if it lasts and the token that opened it is still in force and has the same value."""
+        """The session, if it lasts and the token that opened it is still in force and still the same."""
         digest = _digest(id)
         session = self._sessions.get(digest)
         if session is None:
@@ -64,8 +64,10 @@ class Sessions:
         if access.token is None:
             return True
         now = self._registry.tokens.get(access.token.id)
-        same = now is not None and hmac.compare_digest(now.digest, access.token.digest)
-        return same and now is not None and now.status(datetime.now(UTC)) == "active"
+        if now is None or not hmac.compare_digest(now.digest, access.token.digest):
+            return False
+        unchanged = (now.permissions, now.tenant) == (access.permissions, access.tenant)
+        return unchanged and now.status(datetime.now(UTC)) == "active"
 
 
 def _digest(id: str) -> bytes:

@@ -20,6 +20,7 @@ from runtime.registry.errors import (
 )
 from runtime.registry.registry import Registry
 from runtime.registry.resources import Grant, ResourceRecord, private_id
+from runtime.registry.rotation import rotate_key
 from runtime.registry.seal import load_seal
 from runtime.registry.tokens import Permission, Token
 from runtime.registry.versions import (
@@ -63,4 +64,5 @@ __all__ = [
     "check_name",
     "load_seal",
     "private_id",
+    "rotate_key",
 ]

@@ -95,6 +95,23 @@ class TokenCatalogue:
             lambda db: db.tokens.create(name, permissions, tenant, not_before, expires_on)
         )
 
+    async def update(
+        self,
+        id: str,
+        name: str,
+        permissions: Collection[Permission],
+        tenant: Tenant | None = None,
+        *,
+        not_before: datetime | None = None,
+        expires_on: datetime | None = None,
+        disabled: bool = False,
+    ) -> Token | None:
+        """Replaces all that a token says, but its value; None if there is no such token."""
+        await self._registry.change(
+            lambda db: db.tokens.update(id, name, permissions, tenant, not_before, expires_on, disabled)
+        )
+        return self.get(id)
+
     async def roll(self, id: str) -> str | None:
         """A new value in place of the old one, which ends at once; None if there is no such token."""
         return await self._registry.change(lambda db: db.tokens.roll(id))

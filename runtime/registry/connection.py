@@ -28,7 +28,7 @@ class RegistryConnection:
     """
 
     def __init__(self, path: Path, seal: Seal) -> None:
-        self.seal = seal
+        self._seal = seal
         try:
             # SQLite gives its -wal and -shm files the mode of the file itself. One that is there must not be opened
             # and closed: that would drop the locks of other connections that this process may have to it (POSIX).
@@ -56,11 +56,34 @@ class RegistryConnection:
         connection.pragma("trusted_schema", 0)
         # What is deleted is overwritten: a secret does not stay behind in a free page.
         connection.pragma("secure_delete", 1)
-        migrate(connection, self.seal)
+        migrate(connection, self._seal)
         connection.pragma("foreign_keys", 1)
 
     def close(self) -> None:
         self._connection.close()
+
+    @property
+    def proof(self) -> bytes:
+        """What tells which key the registry's secrets are sealed with."""
+        return bytes(self.value("SELECT proof FROM seal"))
+
+    @property
+    def seal(self) -> Seal:
+        """With the key of this transaction: another process may have replaced it since the last one."""
+        self._seal.choose(self.proof)
+        return self._seal
+
+    def empty_log(self) -> None:
+        """Takes what was overwritten out of the write-ahead log, unless somebody reads there just now.
+
+        Raises `RegistryError`.
+        """
+        try:
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        except apsw.BusyError:
+            pass  # the next checkpoint does it
+        except apsw.Error as error:
+            raise RegistryError(f"What was overwritten is still in the registry's log: {error}") from error
 
     def data_version(self) -> int:
         """A number that differs from the last one if another connection has written."""

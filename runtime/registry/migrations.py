@@ -15,12 +15,9 @@ import apsw
 from host_bindings.scope import STORAGE_TYPES, Tenant
 from runtime.registry.errors import RegistryError
 from runtime.registry.resources import private_id, private_name
-from runtime.registry.seal import Seal
+from runtime.registry.seal import PROOF, Seal, secret_context
 
 Step = Callable[[apsw.Connection, Seal], None]
-
-SEAL_PROOF = b"cloister"
-"""What is kept sealed to find out whether the key is the right one; its context too."""
 
 _FIRST = """
     CREATE TABLE namespaces (
@@ -185,9 +182,9 @@ def _add_deployments(connection: apsw.Connection, seal: Seal) -> None:
 def _seal_secrets(connection: apsw.Connection, seal: Seal) -> None:
     """Secrets that were kept as they are become sealed ones."""
     connection.execute("CREATE TABLE seal (proof BLOB NOT NULL) STRICT")
-    connection.execute("INSERT INTO seal VALUES (?)", (seal.seal(SEAL_PROOF, SEAL_PROOF),))
+    connection.execute("INSERT INTO seal VALUES (?)", (seal.seal(PROOF, PROOF),))
     for version, binding, secret in _rows(connection, "SELECT version, binding, sealed FROM secrets"):
-        sealed = seal.seal(secret, f"{version}/{binding}".encode())
+        sealed = seal.seal(secret, secret_context(version, binding))
         connection.execute(
             "UPDATE secrets SET sealed = ? WHERE version = ? AND binding = ?", (sealed, version, binding)
         )
@@ -204,7 +201,9 @@ def _run(sql: str) -> Step:
     return step
 
 
-MIGRATIONS: tuple[Step, ...] = (_run(_FIRST), _add_deployments, _seal_secrets)
+_DISABLED_TOKENS = "ALTER TABLE tokens ADD COLUMN disabled INTEGER NOT NULL DEFAULT 0"
+
+MIGRATIONS: tuple[Step, ...] = (_run(_FIRST), _add_deployments, _seal_secrets, _run(_DISABLED_TOKENS))
 
 
 def migrate(connection: apsw.Connection, seal: Seal) -> None:
@@ -232,4 +231,4 @@ def migrate(connection: apsw.Connection, seal: Seal) -> None:
         # What a step has overwritten must not stay readable in the log.
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     ((proof,),) = _rows(connection, "SELECT proof FROM seal")
-    seal.open(proof, SEAL_PROOF)
+    seal.choose(proof)

@@ -17,6 +17,7 @@ from host_bindings.scope import STORAGE_TYPES, Binding, Tenant
 from runtime.engine.limits import Limits
 from runtime.registry.connection import RegistryConnection, from_milliseconds, milliseconds, now
 from runtime.registry.errors import UnknownVersion
+from runtime.registry.seal import secret_context
 from runtime.registry.versions import Content, Deployment, Module, Origin, Retention, Script, Share, Version
 
 DEPLOYMENTS_KEPT = 100
@@ -63,7 +64,7 @@ class ScriptTable:
         )
         for binding in content.bindings:
             if binding.type == "secret_text":
-                sealed = self._connection.seal.seal(str(binding.value).encode(), _secret_context(id, binding.name))
+                sealed = self._connection.seal.seal(str(binding.value).encode(), secret_context(id, binding.name))
                 self._connection.execute("INSERT INTO secrets VALUES (?, ?, ?)", id, binding.name, sealed)
         return self.version(key, script, id)
 
@@ -248,7 +249,7 @@ class ScriptTable:
         sealed = self._connection.value(
             "SELECT sealed FROM secrets WHERE version = ? AND binding = ?", version, entry["name"]
         )
-        secret = self._connection.seal.open(sealed, _secret_context(version, entry["name"])).decode()
+        secret = self._connection.seal.open(sealed, secret_context(version, entry["name"])).decode()
         return Binding(**entry, value=secret)
 
     def _grants(self) -> set[tuple[str, ...]]:
@@ -268,7 +269,3 @@ def _binding_entry(binding: Binding) -> dict[str, object]:
 
 def _encode(value: object) -> str:
     return msgspec.json.encode(value).decode()
-
-
-def _secret_context(version: str, binding: str) -> bytes:
-    return f"{version}/{binding}".encode()

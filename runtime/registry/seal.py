@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import os
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from runtime.private_files import close_to_others, create_once
 from runtime.registry.errors import RegistryError
+from runtime.registry.keys import KeyFile, given_keys
 from runtime.settings import ServerSettings, SettingsError
 
-KEY_BYTES = 32
+PROOF = b"cloister"
+"""What is kept sealed to find out which key is the right one; its context too."""
 
 _FORMAT = b"\x01"
 _NONCE_BYTES = 12
+
+
+def secret_context(version: str, binding: str) -> bytes:
+    """What a secret is bound to: the version's id and the binding's name."""
+    return f"{version}/{binding}".encode()
 
 
 class Seal(Protocol):
@@ -27,6 +32,9 @@ class Seal(Protocol):
     stored secret moved to another row does not open.
     """
 
+    def choose(self, proof: bytes) -> None:
+        """Uses the key with which `proof` was sealed from now on. Raises `RegistryError` if it is not there."""
+
     def seal(self, secret: bytes, context: bytes) -> bytes: ...
 
     def open(self, sealed: bytes, context: bytes) -> bytes: ...
@@ -34,6 +42,9 @@ class Seal(Protocol):
 
 class Unsealed:
     """Keeps secrets as they are, as the registry's first form did. For tests; `load_seal` never gives it."""
+
+    def choose(self, proof: bytes) -> None:
+        pass
 
     def seal(self, secret: bytes, context: bytes) -> bytes:
         return secret
@@ -50,6 +61,9 @@ class AesGcmSeal:
 
     def __init__(self, key: bytes) -> None:
         self._cipher = AESGCM(key)
+
+    def choose(self, proof: bytes) -> None:
+        self.open(proof, PROOF)
 
     def seal(self, secret: bytes, context: bytes) -> bytes:
         nonce = os.urandom(_NONCE_BYTES)
@@ -70,30 +84,61 @@ class AesGcmSeal:
             ) from None
 
 
-def load_seal(settings: ServerSettings) -> AesGcmSeal:
+class KeyRing:
+    """The seals of all keys that there are; the registry's proof says which of them is at work.
+
+    There is one key, but while it is replaced (`runtime.registry.rotation`) there are two. `read` gives those of now;
+    it blocks on the disk and may raise `SettingsError`.
+    """
+
+    def __init__(self, read: Callable[[], Sequence[bytes]]) -> None:
+        self._read = read
+        self._seals = [AesGcmSeal(key) for key in read()]
+        self._chosen = self._seals[0]
+        self._proof = b""
+
+    def choose(self, proof: bytes) -> None:
+        if proof == self._proof:
+            return
+        try:
+            chosen = self._find(proof)
+        except RegistryError:
+            # Another process may have replaced the key.
+            try:
+                self._seals = [AesGcmSeal(key) for key in self._read()]
+            except SettingsError as error:
+                raise RegistryError(f"The key of the secrets cannot be read: {error}.") from error
+            chosen = self._find(proof)
+        self._chosen, self._proof = chosen, proof
+
+    def seal(self, secret: bytes, context: bytes) -> bytes:
+        return self._chosen.seal(secret, context)
+
+    def open(self, sealed: bytes, context: bytes) -> bytes:
+        return self._chosen.open(sealed, context)
+
+    def _find(self, proof: bytes) -> AesGcmSeal:
+        *others, last = self._seals
+        for seal in others:
+            try:
+                seal.choose(proof)
+            except RegistryError:
+                continue
+            return seal
+        last.choose(proof)
+        return last
+
+
+def load_seal(settings: ServerSettings) -> KeyRing:
     """The seal with the key of the settings, of the file they name, or of the data directory.
 
     Makes and keeps a random key at the first start (file mode 0600). Blocks on the disk. Raises `SettingsError` if
     there is no key to be had.
     """
     if settings.secrets_key is not None:
-        return AesGcmSeal(_decode(settings.secrets_key, "secrets_key: CLOISTER_SECRETS_KEY"))
-    path = settings.secrets_key_file or settings.secrets_key_path
-    try:
-        if settings.secrets_key_file is None:
-            if not path.exists():
-                create_once(path, base64.b64encode(os.urandom(KEY_BYTES)).decode() + "\n")
-            close_to_others(path)
-        return AesGcmSeal(_decode(path.read_text(encoding="ascii", errors="replace"), f"secrets_key_file: {path}"))
-    except OSError as error:
-        raise SettingsError(f"secrets_key_file: {path} cannot be used: {error.strerror}") from error
-
-
-def _decode(text: str, name: str) -> bytes:
-    try:
-        key = base64.b64decode(text.strip(), altchars=b"-_" if {"-", "_"} & set(text) else None, validate=True)
-    except (binascii.Error, ValueError):
-        key = b""
-    if len(key) != KEY_BYTES:
-        raise SettingsError(f"{name} must hold {KEY_BYTES} random bytes in base64 (openssl rand -base64 {KEY_BYTES})")
-    return key
+        keys = given_keys(settings.secrets_key)
+        return KeyRing(lambda: keys)
+    file = KeyFile.of(settings)
+    if settings.secrets_key_file is None:
+        file.make()
+    return KeyRing(file.read)

@@ -12,7 +12,8 @@ from runtime.registry.connection import RegistryConnection, from_milliseconds, m
 from runtime.registry.tokens import Permission, Token, new_id, new_value
 
 _COLUMNS = """
-    SELECT id, name, permissions, namespace, script, created_ms, modified_ms, not_before_ms, expires_ms, digest
+    SELECT id, name, permissions, namespace, script, created_ms, modified_ms, not_before_ms, expires_ms, digest,
+        disabled
     FROM tokens
 """
 
@@ -30,23 +31,49 @@ class TokenTable:
         expires_on: datetime | None,
     ) -> tuple[Token, str]:
         """The token and its value, which nobody can find out later."""
-        id, created = new_id(), now()
+        id, created_ms = new_id(), milliseconds(now())
         value, digest = new_value(id)
-        token = Token(id, name, frozenset(permissions), tenant, created, created, not_before, expires_on, digest)
         self._connection.execute(
-            "INSERT INTO tokens VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO tokens VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)",
             id,
             name,
             digest,
             json.dumps(sorted(permissions)),
             tenant.namespace if tenant else None,
             tenant.script if tenant else None,
-            milliseconds(created),
-            milliseconds(created),
+            created_ms,
+            created_ms,
             milliseconds(not_before) if not_before else None,
             milliseconds(expires_on) if expires_on else None,
         )
-        return token, value
+        (row,) = self._connection.rows(_COLUMNS + "WHERE id = ?", id)
+        return _read(row), value
+
+    def update(
+        self,
+        id: str,
+        name: str,
+        permissions: Collection[Permission],
+        tenant: Tenant | None,
+        not_before: datetime | None,
+        expires_on: datetime | None,
+        disabled: bool,
+    ) -> bool:
+        """Everything but its value; False if there is no such token."""
+        changed = self._connection.execute(
+            """UPDATE tokens SET name = ?, permissions = ?, namespace = ?, script = ?, modified_ms = ?,
+                not_before_ms = ?, expires_ms = ?, disabled = ? WHERE id = ?""",
+            name,
+            json.dumps(sorted(permissions)),
+            tenant.namespace if tenant else None,
+            tenant.script if tenant else None,
+            milliseconds(now()),
+            milliseconds(not_before) if not_before else None,
+            milliseconds(expires_on) if expires_on else None,
+            int(disabled),
+            id,
+        )
+        return bool(changed)
 
     def roll(self, id: str) -> str | None:
         """A new value for a token, in place of the old one; None if there is no such token."""
@@ -65,7 +92,8 @@ class TokenTable:
 
 
 def _read(row: tuple[Any, ...]) -> Token:
-    id, name, permissions, namespace, script, created_ms, modified_ms, not_before_ms, expires_ms, digest = row
+    id, name, permissions, namespace, script, created_ms, modified_ms, not_before_ms, expires_ms, *rest = row
+    digest, disabled = rest
     return Token(
         id=id,
         name=name,
@@ -76,4 +104,5 @@ def _read(row: tuple[Any, ...]) -> Token:
         not_before=from_milliseconds(not_before_ms) if not_before_ms is not None else None,
         expires_on=from_milliseconds(expires_ms) if expires_ms is not None else None,
         digest=digest,
+        disabled=bool(disabled),
     )

@@ -38,12 +38,15 @@ class Token:
     not_before: datetime | None
     expires_on: datetime | None
     digest: bytes = field(repr=False)
+    disabled: bool = False
+    """Whether somebody has switched it off."""
 
     def status(self, now: datetime) -> Literal["active", "expired", "disabled"]:
-        """`disabled` before its first day, as Cloudflare calls it."""
+        """`disabled` if it is switched off, and before its first day, as Cloudflare calls it."""
         if self.expires_on is not None and now >= self.expires_on:
             return "expired"
-        return "disabled" if self.not_before is not None and now < self.not_before else "active"
+        early = self.not_before is not None and now < self.not_before
+        return "disabled" if self.disabled or early else "active"
 
 
 def new_id() -> str:

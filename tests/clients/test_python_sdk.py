@@ -366,6 +366,15 @@ def test_tokens_of_a_tenant_reach_the_tenant_alone(
         ):
             with pytest.raises(PermissionDeniedError):
                 refused()
+        without: Any = {"name": f"{name}-2", "policies": [{**policy, "permission_groups": [{"id": groups["data"]}]}]}
+        updated: Any = client.user.tokens.update(created.id, **without, status="active")
+        assert (updated.name, updated.status) == (f"{name}-2", "active")
+        with pytest.raises(PermissionDeniedError):
+            own.get(name, account_id=ACCOUNT, dispatch_namespace=NAMESPACE)
+        disabled: Any = client.user.tokens.update(created.id, **without, status="disabled")
+        assert disabled.status == "disabled"
+        with pytest.raises((AuthenticationError, APIStatusError)):
+            limited.user.tokens.verify()
         client.user.tokens.delete(created.id)
         with pytest.raises((AuthenticationError, APIStatusError)):
             limited.user.tokens.verify()

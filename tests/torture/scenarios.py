@@ -12,7 +12,7 @@ import sqlite3
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -27,7 +27,8 @@ from host_bindings.r2.uploads import NamedPart
 from host_bindings.scope import Binding, Resources, Tenant
 from runtime.artifacts import ArtifactError, ArtifactStore, RejectedUpload
 from runtime.engine.limits import Limits
-from runtime.registry import NamespaceExists, Registry, RegistryError
+from runtime.registry import NamespaceExists, Registry, RegistryError, load_seal, rotate_key
+from runtime.settings import ServerSettings, SettingsError
 from runtime.stopped import StoppedScript, load_stops, save_stops
 
 State = Literal["before", "after"]
@@ -226,6 +227,43 @@ async def _stops(parts: Parts) -> object:
     return [stop.version for stop in load_stops(parts.directory / "stopped.json")]
 
 
+def _sealed(parts: Parts) -> ServerSettings:
+    return ServerSettings(data=parts.directory / "sealed")
+
+
+async def _seal(parts: Parts) -> None:
+    settings = _sealed(parts)
+    settings.data.mkdir()
+    registry = Registry(settings.registry_path, seal=load_seal(settings))
+    await registry.open()
+    await registry.create_namespace("production")
+    secret = Binding("secret_text", "KEY", value="secret")
+    await registry.deploy("production", "tenant", "a" * 64, (secret,), Limits(), [])
+    await registry.close()
+    (parts.directory / "first-key").write_text(settings.secrets_key_path.read_text())
+
+
+async def _rotate(parts: Parts) -> None:
+    await asyncio.to_thread(rotate_key, _sealed(parts))
+
+
+async def _sealed_with_the_first_key(parts: Parts) -> object:
+    """Whatever the key is, the secret is there."""
+    registry = Registry(_sealed(parts).registry_path, seal=load_seal(_sealed(parts)))
+    await registry.open()
+    found = registry.find("production", "tenant")
+    await registry.close()
+    assert found is not None and found.bindings[0].value == "secret"
+    first = load_seal(replace(_sealed(parts), secrets_key_file=parts.directory / "first-key"))
+    registry = Registry(_sealed(parts).registry_path, seal=first)
+    try:
+        await registry.open()
+    except RegistryError:
+        return False
+    await registry.close()
+    return True
+
+
 SCENARIOS: dict[str, Scenario] = {
     "kv put, the first": Scenario(nothing, lambda p: p.kv.put("key", b"v"), _kv_value, None, (b"v", None)),
     "kv put, large": Scenario(
@@ -285,10 +323,11 @@ SCENARIOS: dict[str, Scenario] = {
         ((b"x", None), text("x"), [[1, "before"]]),
         False,
     ),
+    "rotate key": Scenario(_seal, _rotate, _sealed_with_the_first_key, True, False),
     "stop record": Scenario(_save_stops("a"), _save_stops("a", "b"), _stops, ["a"], ["a", "b"]),
 }
 
-REFUSALS = (Failure, D1Error, RegistryError, ArtifactError, RejectedUpload, OSError)
+REFUSALS = (Failure, D1Error, RegistryError, ArtifactError, RejectedUpload, SettingsError, OSError)
 """What a caller can be told. `OSError` is for the supervisor's record, which tells its log."""
 
 

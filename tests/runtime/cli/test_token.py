@@ -32,6 +32,24 @@ def test_a_token_may_read_for_ever_unless_it_is_said_otherwise(run_cli: RunCli, 
     assert limited["expires_on"] > created["issued_on"]
 
 
+def test_a_token_is_changed_and_what_is_not_said_stays(run_cli: RunCli, server: Control) -> None:
+    created = json.loads(
+        run_cli("token", "create", "ci", "--tenant", "production/acme", "--days", "3", "--json").stdout
+    )
+    id, value = created["id"], created["value"]
+
+    changed = json.loads(run_cli("token", "update", id, "--allow", "data", "--allow", "read", "--json").stdout)
+    assert (changed["permissions"], changed["tenant"]) == (["data", "read"], "production/acme")
+    assert (changed["name"], changed["status"], changed["expires_on"]) == ("ci", "active", created["expires_on"])
+
+    assert run_cli("token", "update", id, "--disable", "--name", "off").exit_code == 0
+    renamed = json.loads(run_cli("token", "update", id, "--name", "still off", "--json").stdout)
+    found = server.registry.tokens.find(value)
+    assert found is not None and (found.name, found.disabled, renamed["status"]) == ("still off", True, "disabled")
+    assert json.loads(run_cli("token", "update", id, "--enable", "--json").stdout)["status"] == "active"
+    assert run_cli("token", "update", "0" * 32, "--enable").exit_code == 1
+
+
 def test_what_cannot_be_is_said(run_cli: RunCli, server: Control) -> None:
     nowhere = run_cli("token", "create", "x", "--tenant", "nowhere/acme")
     assert nowhere.exit_code == 1 and "nowhere" in nowhere.stderr

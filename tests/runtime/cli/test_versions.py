@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from runtime.registry import Registry
+from tests.e2e.server import TOKEN, start
 from tests.runtime.cli.conftest import RunCli
 from tests.runtime.control.service import Control
 
@@ -58,6 +59,54 @@ def test_rolling_back_goes_to_the_version_before_or_to_the_one_that_is_named(
     assert present(server.registry, acme) == 1
 
 
+def test_requests_are_split_among_versions_by_number_or_id(run_cli: RunCli, server: Control, acme: str) -> None:
+    newest, first = json.loads(run_cli("versions", "list", acme, "--json").stdout)
+
+    split = run_cli("versions", "deploy", acme, "1@90", "2@10", "--message", "try it")
+    shown = {each["number"]: each["percentage"] for each in json.loads(run_cli("versions", acme, "--json").stdout)}
+
+    assert (split.exit_code, split.stdout) == (0, "")
+    assert split.stderr == "acme is answered by version 1 (90 %), 2 (10 %) now.\n"
+    assert shown == {1: 90, 2: 10}
+
+    rest = json.loads(run_cli("versions", "deploy", acme, first["id"], f"{newest['id']}@37.5", "--json").stdout)
+    assert {each["version_id"]: each["percentage"] for each in rest["versions"]} == {
+        newest["id"]: 37.5,
+        first["id"]: 62.5,
+    }
+    assert run_cli("versions", "deploy", acme, "2").exit_code == 0
+    assert present(server.registry, acme) == 2
+
+
+@pytest.mark.parametrize(
+    ("shares", "exit_code", "said"),
+    [
+        (["1@90"], 2, "add up to 100"),
+        (["1@90", "2@20"], 2, "add up to 100"),
+        (["1@100", "2"], 2, "add up to 100"),
+        (["1@0", "2@100"], 2, "above 0"),
+        (["1@nan", "2"], 2, "above 0"),
+        (["1@most"], 2, "VERSION@PERCENTAGE"),
+        ([], 2, "Missing argument"),
+        (["1@50", "7@50"], 1, "acme has no version 7."),
+        (["1@50", "1@50"], 1, "there twice"),
+    ],
+)
+def test_a_split_that_cannot_be_is_refused_and_changes_nothing(
+    run_cli: RunCli, server: Control, acme: str, shares: list[str], exit_code: int, said: str
+) -> None:
+    outcome = run_cli("versions", "deploy", acme, *shares)
+    assert outcome.exit_code == exit_code and said in outcome.stderr
+    assert present(server.registry, acme) == 2
+
+
+def test_a_tenant_with_the_name_of_a_command_is_listed_too(
+    run_cli: RunCli, server: Control, component_file: Path
+) -> None:
+    run_cli("deploy", component_file, "--name", "deploy")
+    assert len(json.loads(run_cli("versions", "list", "deploy", "--json").stdout)) == 1
+
+
 def test_a_version_that_is_not_there_is_not_deployed(run_cli: RunCli, server: Control, acme: str) -> None:
     outcome = run_cli("rollback", acme, "7")
     assert outcome.exit_code == 1 and "acme has no version 7." in outcome.stderr
@@ -83,6 +132,30 @@ def test_a_secret_is_set_from_standard_input_listed_by_name_and_deleted(
     assert deleted.exit_code == 0 and run_cli("secret", "list", acme).stdout == ""
     assert run_cli("secret", "delete", acme, "API_KEY").exit_code == 1
     assert not any(SECRET in each.stdout + each.stderr for each in (put, listed, as_json, deleted))
+
+
+def test_the_key_of_the_secrets_is_replaced_while_the_server_runs(
+    run_cli: RunCli, tmp_path: Path, component_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLOISTER_ADMIN_TOKEN", TOKEN)
+    monkeypatch.setenv("API_KEY", SECRET)
+    data = tmp_path / "elsewhere"
+    with start(data) as running:
+        where = ("--admin-port", running.admin_port, "--data", data)
+        assert run_cli("deploy", component_file, "--name", "acme", "--secret", "API_KEY", *where).exit_code == 0
+        before = (data / "secrets.key").read_bytes()
+
+        replaced = run_cli("secret", "rotate-key", "--data", data)
+        as_json = run_cli("secret", "rotate-key", "--data", data, "--json")
+
+        assert (replaced.exit_code, replaced.stdout) == (0, ""), replaced.stderr
+        assert "1 secrets are sealed with a new key" in replaced.stderr
+        assert json.loads(as_json.stdout) == {"secrets": 1}
+        assert (data / "secrets.key").read_bytes() != before
+        listed = json.loads(run_cli("versions", "acme", "--json", *where).stdout)
+        assert run_cli("rollback", "acme", listed[0]["id"], *where).exit_code == 0
+    nowhere = run_cli("secret", "rotate-key", "--data", tmp_path)
+    assert nowhere.exit_code == 2 and "is not a data directory" in nowhere.stderr
 
 
 @pytest.mark.parametrize("content", [b"", b"\n", b"\xff\xfe"])

@@ -91,8 +91,13 @@ def test_a_login_needs_the_login_pages_own_token(run_dashboard: RunDashboard) ->
 
 
 def test_a_session_ends_when_its_token_is_revoked_or_rolled(run_dashboard: RunDashboard) -> None:
+    narrowed = {"name": "narrowed", "permissions": ["data"], "tenant": "production/acme"}
+    disabled = {"name": "off", "permissions": ["read"], "tenant": "production/acme", "status": "disabled"}
+    ways: list[tuple[str, str, dict[str, object]]] = [("DELETE", "", {}), ("PUT", "/value", {"json": {}})]
+    ways += [("PUT", "", {"json": narrowed}), ("PUT", "", {"json": disabled})]
+
     async def test(world: World) -> None:
-        for method, suffix, options in (("DELETE", "", {}), ("PUT", "/value", {"json": {}})):
+        for method, suffix, options in ways:
             id, value = await world.token("production/acme")
             await world.browser.log_in(value)
             assert (await world.browser.get(ACME)).status == 200

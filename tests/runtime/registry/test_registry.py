@@ -25,8 +25,7 @@ from runtime.registry import (
     UnknownNamespace,
     Version,
 )
-from runtime.registry.migrations import SEAL_PROOF
-from runtime.registry.seal import Unsealed
+from runtime.registry.seal import PROOF, Unsealed
 from runtime.registry.versions import Retention
 from runtime.settings import NAME_PATTERN
 
@@ -282,7 +281,7 @@ def test_a_change_that_its_caller_gave_up_waiting_for_is_still_seen(tmp_path: Pa
             self.reached, self.released = threading.Event(), threading.Event()
 
         def seal(self, secret: bytes, context: bytes) -> bytes:
-            if context != SEAL_PROOF:
+            if context != PROOF:
                 self.reached.set()
                 self.released.wait()
             return secret
@@ -327,6 +326,9 @@ def test_a_seal_guards_every_secret_and_nothing_else(tmp_path: Path) -> None:
             assert context in self.contexts
             return sealed[::-1]
 
+        def choose(self, proof: bytes) -> None:
+            assert self.open(proof, PROOF) == PROOF
+
     async def run() -> None:
         registry = Registry(tmp_path / "registry.sqlite", seal=Reversing())
         await registry.open()
@@ -340,7 +342,7 @@ def test_a_seal_guards_every_secret_and_nothing_else(tmp_path: Path) -> None:
     stored = b"".join(path.read_bytes() for path in tmp_path.iterdir())
     assert SECRET.encode() not in stored
     assert SECRET.encode()[::-1] in stored
-    assert [context for context in Reversing.contexts if context != SEAL_PROOF] == Reversing.contexts[1:]
+    assert [context for context in Reversing.contexts if context != PROOF] == Reversing.contexts[1:]
     assert len(Reversing.contexts) == 2
 
 

@@ -61,6 +61,22 @@ def test_a_token_ends_when_it_is_deleted_rolled_or_has_expired(tmp_path: Path) -
     with_registry(tmp_path, test)
 
 
+def test_what_a_token_says_is_replaced_and_its_value_stays(tmp_path: Path) -> None:
+    async def test(registry: Registry) -> None:
+        now = datetime.now(UTC)
+        token, value = await registry.tokens.create("ci", {"read"}, Tenant("production", "acme"), expires_on=now)
+        updated = await registry.tokens.update(token.id, "other", {"data", "deploy"}, disabled=True)
+
+        assert updated == registry.tokens.find(value)
+        assert updated is not None and (updated.name, updated.tenant, updated.expires_on) == ("other", None, None)
+        assert (updated.permissions, updated.status(now)) == ({"data", "deploy"}, "disabled")
+        enabled = await registry.tokens.update(token.id, "other", {"data"})
+        assert enabled is not None and enabled.status(now) == "active"
+        assert await registry.tokens.update("0" * 32, "other", {"data"}) is None
+
+    with_registry(tmp_path, test)
+
+
 def test_a_token_that_another_process_revokes_ends_here_too(tmp_path: Path) -> None:
     async def test(registry: Registry) -> None:
         other = Registry(tmp_path / "registry.sqlite")

@@ -95,6 +95,9 @@ def test_an_upgrade_that_fails_leaves_the_registry_as_it_was(old_registry: Path)
         def open(self, sealed: bytes, context: bytes) -> bytes:
             raise AssertionError
 
+        def choose(self, proof: bytes) -> None:
+            raise AssertionError
+
     with pytest.raises(RegistryError, match="no key today"):
         opened(old_registry, Failing())
 
