@@ -15,7 +15,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from time import thread_time_ns
+from time import sleep, thread_time_ns
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
@@ -88,13 +88,13 @@ class Ticker:
         self._thread.join()
 
     def _run(self) -> None:
-        pause = threading.Event()
         while not self._stop.is_set():
             self._wake.wait()
             self._wake.clear()
             quiet, seen = 0, -1
             while not self._stop.is_set() and quiet < TICKS_WITHOUT_CALL_MAX:
-                pause.wait(SLICE_S)
+                # Not an event's `wait`: its Python code would hold the interpreter's lock for longer at each tick.
+                sleep(SLICE_S)
                 self._engine.increment_epoch()
                 self.ticks += 1
                 quiet, seen = (quiet + 1, seen) if self.calls == seen else (0, self.calls)
