@@ -38,7 +38,13 @@ logger = logging.getLogger(__name__)
 SLICE_S = 0.001
 """How long a guest runs before others get their turn."""
 
-TICKS_WITHOUT_CALL_MAX = 100
+CALM_SLICE_S = 0.002
+"""The same while no guest has used up a time-slice for long: each tick takes the event loop's caches from it."""
+
+HURRIED_TICKS = 200
+"""For how many ticks a guest that has used up a time-slice makes them short."""
+
+TICKS_WITHOUT_CALL_MAX = 50
 """After so many slices without a call the ticker sleeps until the next one."""
 
 WATCH_INTERVAL_S = 0.05
@@ -72,6 +78,7 @@ class Ticker:
         self.calls = 0
         self.ticks = 0
         """How often the epoch has been moved on."""
+        self._hurried_until = 0
         self._thread = threading.Thread(target=self._run, name="epoch", daemon=True)
         self._thread.start()
 
@@ -81,6 +88,10 @@ class Ticker:
         if self._asleep:
             self._asleep = False
             self._wake.set()
+
+    def hurry(self) -> None:
+        """Tells that a guest has used up a time-slice: others may have to wait for it."""
+        self._hurried_until = self.ticks + HURRIED_TICKS
 
     def stop(self) -> None:
         self._stop.set()
@@ -93,8 +104,7 @@ class Ticker:
             self._wake.clear()
             quiet, seen = 0, -1
             while not self._stop.is_set() and quiet < TICKS_WITHOUT_CALL_MAX:
-                # Not an event's `wait`: its Python code would hold the interpreter's lock for longer at each tick.
-                sleep(SLICE_S)
+                sleep(SLICE_S if self.ticks < self._hurried_until else CALM_SLICE_S)
                 self._engine.increment_epoch()
                 self.ticks += 1
                 quiet, seen = (quiet + 1, seen) if self.calls == seen else (0, self.calls)

@@ -215,6 +215,7 @@ class Instance:
             assert self._task is not None
             self._task.add_done_callback(self._answered)
         else:
+            ticker.hurry()
             engine.turns.add(self)
 
     def resume(self) -> None:
