@@ -14,9 +14,9 @@ from typing import Literal
 
 import msgspec
 
-from runtime.artifacts.compile_job import REPORT_BYTES_MAX, CompileJob, CompileReport
 from runtime.artifacts.errors import CompilerFailed, RejectedUpload
 from runtime.artifacts.limits import MIB, UploadLimits
+from runtime.compilation.job import REPORT_BYTES_MAX, CompileJob, CompileReport
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ class Compiler:
         """The child's exit status, negative for a signal."""
         with errors.open("wb") as stderr:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-s", "-P", "-m", "runtime.artifacts.compile_child", str(os.getpid())),
+                *(sys.executable, "-s", "-P", "-m", "runtime.compilation.child", str(os.getpid())),
                 msgspec.json.encode(job).decode(),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.DEVNULL,

@@ -27,11 +27,15 @@ class Deployment:
 
 def deploy_if_changed(client: AdminClient, settings: ServerSettings, deployment: Deployment) -> dict[str, Any] | None:
     """The new version as the API shows it; None if the very same is deployed already."""
-    namespace = settings.namespace
-    current = client.script(namespace, deployment.name)
+    current = client.script(settings.namespace, deployment.name)
     if current is not None and is_same(current, deployment, settings):
         return None
-    return client.put_script(namespace, deployment.name, deployment.metadata(), deployment.component)
+    return deploy_anew(client, settings, deployment)
+
+
+def deploy_anew(client: AdminClient, settings: ServerSettings, deployment: Deployment) -> dict[str, Any]:
+    """The new version as the API shows it."""
+    return client.put_script(settings.namespace, deployment.name, deployment.metadata(), deployment.component)
 
 
 def is_same(script: dict[str, Any], deployment: Deployment, settings: ServerSettings) -> bool:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from runtime.cli.client import AdminClient
-from runtime.cli.deployment import deploy_if_changed
+from runtime.cli.deployment import deploy_anew, deploy_if_changed
 from runtime.cli.errors import CommandError, show
 from runtime.cli.options import config_option
 from runtime.cli.source import build_directory, configured_name, describe, say_notes
@@ -29,6 +29,9 @@ async def fetch(request, env):
     return await env.DISPATCHER.get({name!r}).fetch(request)
 """
 """Every request goes to the one worker, whoever it says that it is from."""
+
+_SETTLE_MS = 20
+"""How long no further file may change before what was saved is built."""
 
 
 @click.command()
@@ -86,7 +89,7 @@ async def _serve(directory: Path, name: str, settings: ServerSettings, listening
     await asyncio.to_thread(_deploy, directory, name, client, settings)
     address = f"http://{listening.host}:{listening.port}/"
     click.echo(f"{name} is ready: {address} (management on port {listening.admin_port}; Ctrl-C ends it)")
-    async for _ in awatch(*_watched(directory)):
+    async for _ in awatch(*_watched(directory), step=_SETTLE_MS):
         await asyncio.to_thread(_deploy, directory, name, client, settings)
 
 
@@ -109,7 +112,9 @@ def _deploy(directory: Path, name: str, client: AdminClient, settings: ServerSet
             progress.note = describe(built)
         say_notes(built)
         with step(f"Deploying {name}") as progress:
-            result = deploy_if_changed(client, settings, built.deployment)
+            # What has just been built is new: there is nothing to compare.
+            deploy = deploy_if_changed if built.cached else deploy_anew
+            result = deploy(client, settings, built.deployment)
             progress.note = f"version {result['version_number']}" if result else "nothing has changed"
     except CommandError as error:
         show(error)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 PROC = Path("/proc")
 
-SHORT_LIVED = ("host_bindings.d1.process", "runtime.artifacts.compile_child")
+SHORT_LIVED = ("host_bindings.d1.process", "runtime.compilation.child")
 """What runs tenants' SQL and compiles uploads: processes that are there to be killed."""
 
 

@@ -25,9 +25,9 @@ from runtime.artifacts import (
     RejectedUpload,
     UploadLimits,
 )
-from runtime.artifacts.compile_job import CompileJob
 from runtime.artifacts.compiler import Compiler
 from runtime.artifacts.hoisting import CODE_BYTES_MIN
+from runtime.compilation.job import CompileJob
 from runtime.engine.engine import Engine
 from runtime.engine.limits import Limits
 from runtime.engine.pool import WorkerPool
@@ -220,7 +220,7 @@ def test_a_compile_child_ends_with_its_parent(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells who the parent is to a process without one")
 def test_a_compile_child_whose_parent_has_gone_before_it_began_does_nothing() -> None:
-    command = [sys.executable, "-m", "runtime.artifacts.compile_child", "1", "no job"]
+    command = [sys.executable, "-m", "runtime.compilation.child", "1", "no job"]
 
     finished = subprocess.run(command, capture_output=True, cwd=ROOT)
 

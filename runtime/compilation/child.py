@@ -1,8 +1,8 @@
-"""The process that compiles one component or core module: `python -m runtime.artifacts.compile_child PARENT JOB`.
+"""The process that compiles one component or core module: `python -m runtime.compilation.child PARENT JOB`.
 
 The compiler works on hostile input and takes time and memory as that input pleases, so it has limits, no secrets and
 nothing to do with any tenant but this one, and reaches no file but the component and its own workspace. Started by
-`compiler` only.
+`runtime.artifacts.compiler` only.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 
 from host_bindings.confinement import confine_child, end_with_parent
-from runtime.artifacts.compile_job import MESSAGE_CHARACTERS_MAX, MESSAGES_MAX, CompileJob, CompileReport
+from runtime.compilation.job import MESSAGE_CHARACTERS_MAX, MESSAGES_MAX, CompileJob, CompileReport
 
 NICENESS = 5
 """Requests go before compiling."""
@@ -50,7 +50,6 @@ def limit_process(job: CompileJob) -> None:
 
 def compile_and_check(job: CompileJob) -> CompileReport:
     # Imported here so that wasmtime's library, too, lives under the limits.
-    from host_bindings.interfaces import ALL
     from runtime.engine.compile import CompileError, compile_component, compile_module, contract_problems
 
     try:
@@ -59,6 +58,8 @@ def compile_and_check(job: CompileJob) -> CompileReport:
         target = Path(job.target)
         target.write_bytes(machine_code)
         if job.kind == "component":
+            from host_bindings.interfaces import ALL
+
             problems = contract_problems(target, ALL, job.modules)
             if problems:
                 return CompileReport("unfit", tuple(problems))
