@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 
 from benchmarks.cases.bodies import bodies, bodies_memory, guest_body
 from benchmarks.cases.fairness import fairness
@@ -10,7 +11,7 @@ from benchmarks.cases.hello import access_log, echo, one_tenant
 from benchmarks.cases.lifecycle import deploy, isolation, start
 from benchmarks.cases.platform import platform
 from benchmarks.cases.processes import processes
-from benchmarks.cases.stores import store_growth, stores
+from benchmarks.cases.stores import STORES, store_growth, stores
 from benchmarks.cases.tenants import cold, tenants
 from benchmarks.cases.waiting import waiting
 from benchmarks.measure import Plan, Row
@@ -36,3 +37,6 @@ CASES: Mapping[str, Case] = {
     "start": start,
     "processes": processes,
 }
+
+PARTS: Mapping[str, Case] = {f"stores-{name}": partial(stores, which=(name,)) for name in STORES}
+"""Parts of cases, which a run has only if they are asked for."""

@@ -55,7 +55,10 @@ class Operation:
     writers: int = 1
 
 
-def stores(plan: Plan) -> Iterator[Row]:
+STORES = ("kv", "r2", "d1")
+
+
+def stores(plan: Plan, which: tuple[str, ...] = STORES) -> Iterator[Row]:
     """Every operation, at a thousand keys, alone, through a guest, and on Miniflare."""
     with ExitStack() as stack:
         server = stack.enter_context(cloister())
@@ -67,15 +70,19 @@ def stores(plan: Plan) -> Iterator[Row]:
         stack.callback(lambda: loop.run(alone.close()))
         for operation in ("kv-put", "r2-put", "d1-prepare"):
             for asked in present.values():
-                ask(asked, operation, KEYS)
+                if operation.startswith(which):
+                    ask(asked, operation, KEYS)
         for each in alone.operations():
+            if not each.name.startswith(which):
+                continue
             count = 1 if plan.smoke else each.count
             measures: dict[str, Measure] = {
                 who: partial(rate, server, each.name, count, each.writers) for who, server in present.items()
             }
             measures[ALONE] = partial(_rate_alone, loop, each.once, count, each.writers)
             yield from _rows(plan, f"{each.name}/{each.writers}", measures)
-        for name, size in plan.some(tuple(SIZES.items())[::-1])[::-1]:
+        sizes = plan.some(tuple(SIZES.items())[::-1])[::-1] if "r2" in which else ()
+        for name, size in sizes:
             yield from _objects(plan, present, loop, alone, name, size)
 
 
