@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from host_bindings.allowance import STATUS
 from host_bindings.context import GuestContext
 from host_bindings.contract import FAILURE, Failure, HostFunction, Interface, LimitReached, ResultOf, String
 from host_bindings.d1.errors import D1Error
 
 
-async def query(context: GuestContext, binding: str, request: str) -> str:
+def query(context: GuestContext, binding: str, request: str) -> asyncio.Future[str]:
     try:
-        return await context.scope.d1(binding).query_json(request)
+        return context.scope.d1(binding).query_json(request, _failure)
     except D1Error as error:
-        raise _failure(error) from None
+        raise _failure(error.message, error.code) from None
 
 
-async def exec(context: GuestContext, binding: str, sql: str) -> str:
+def exec(context: GuestContext, binding: str, sql: str) -> asyncio.Future[str]:
     try:
-        return await context.scope.d1(binding).exec_json(sql)
+        return context.scope.d1(binding).exec_json(sql, _failure)
     except D1Error as error:
-        raise _failure(error) from None
+        raise _failure(error.message, error.code) from None
 
 
-def _failure(error: D1Error) -> Failure:
-    if error.code:
-        return LimitReached(error.code, STATUS[error.code], "Error", error.message)
-    return Failure("Error", error.message)
+def _failure(message: str, code: str) -> Failure:
+    return LimitReached(code, STATUS[code], "Error", message) if code else Failure("Error", message)
 
 
 _RESULT = ResultOf(String, FAILURE)
@@ -33,7 +33,7 @@ _RESULT = ResultOf(String, FAILURE)
 INTERFACE = Interface(
     "cloister:worker/d1@0.1.0",
     functions=(
-        HostFunction("query", (String, String), _RESULT, query, may_wait=True, prompt=True),
-        HostFunction("exec", (String, String), _RESULT, exec, may_wait=True, prompt=True),
+        HostFunction("query", (String, String), _RESULT, query, may_wait=True),
+        HostFunction("exec", (String, String), _RESULT, exec, may_wait=True),
     ),
 )

@@ -67,6 +67,7 @@ class Child(asyncio.Protocol):
         self._buffer = bytearray()
         self._frame_bytes_max = limits.result_bytes + limits.group_bytes + MIB
         self._jobs_sent = 0
+        self._socket: socket.socket
         self._transport: asyncio.Transport
         self._process: subprocess.Popen[bytes]
         self._status: Status
@@ -92,6 +93,7 @@ class Child(asyncio.Protocol):
                 ours.close()
                 raise
         ours.setblocking(False)
+        child._socket = ours
         loop = asyncio.get_running_loop()
         child._transport, _ = await loop.create_unix_connection(lambda: child, sock=ours)
         try:
@@ -113,7 +115,16 @@ class Child(asyncio.Protocol):
         if not self.jobs:
             self.busy_since = time.monotonic()
         self.jobs.append(job)
-        self._transport.write(frame(job.work))
+        self._write(frame(job.work))
+
+    def _write(self, data: bytes) -> None:
+        """At once if there is room, so that the process begins while this one is still busy with the caller: an event
+        loop sends what it is given when it has done everything else."""
+        if not self._transport.get_write_buffer_size():
+            with contextlib.suppress(OSError):
+                data = data[self._socket.send(data) :]
+        if data:
+            self._transport.write(data)
 
     def progress(self) -> tuple[int, int]:
         """Of the first job: the position of the request that runs, -1 if none does yet; EXECUTING or COMMITTING.

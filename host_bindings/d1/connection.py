@@ -17,19 +17,21 @@ from typing import Any
 
 import apsw
 
-from host_bindings.allowance import D1_STORAGE, SQL_ROWS, SQL_TIME
-from host_bindings.d1 import errors, failures, script, values
-from host_bindings.d1.authorizer import MODULES, Authorizer, reserved
+from host_bindings.allowance import D1_STORAGE, SQL_TIME
+from host_bindings.d1 import errors, failures
+from host_bindings.d1.authorizer import MODULES, Authorizer
 from host_bindings.d1.bookmark import Bookmark, database_id
 from host_bindings.d1.checkpoint import Checkpointer
 from host_bindings.d1.errors import RequestRefused
+from host_bindings.d1.execution import Budget, Execution, look_at, run_again
 from host_bindings.d1.limits import SqlLimits
+from host_bindings.d1.outcome import Outcome
+from host_bindings.d1.program import Programs
 from host_bindings.d1.requests import Moment, Travel
 from host_bindings.d1.travel import Traveller
 from host_bindings.d1.wire import Allowed
 
 FILE_NAME = "database.sqlite"
-SERVED_BY = "cloister"
 
 _BUSY_MS = 5_000
 _PROGRESS_OPERATIONS = 1_000
@@ -50,23 +52,6 @@ _SWITCHES_AT_REST = (
 """Settings that a tenant may change, for the rest of a request."""
 
 
-class Budget:
-    """What is left of a request's allowance of rows and bytes."""
-
-    def __init__(self, limits: SqlLimits, rows_max: int) -> None:
-        self.rows = self._rows_max = rows_max
-        self.bytes = limits.result_bytes
-        self._limits = limits
-
-    def take(self, row: bytes) -> None:
-        self.rows -= 1
-        self.bytes -= len(row) + 1
-        if self.rows < 0:
-            raise RequestRefused(f"The result has more than {self._rows_max} rows. Use LIMIT.", code=SQL_ROWS)
-        if self.bytes < 0:
-            raise RequestRefused(f"The result is larger than {self._limits.result_bytes} bytes. Use LIMIT.")
-
-
 class Connection:
     """Raises `RequestRefused` for whatever a tenant's statement does wrong, and `apsw.BusyError` when another process
     writes to the file: then the transaction is to be run again."""
@@ -78,12 +63,16 @@ class Connection:
         self._allowed = Allowed(limits.request_ms, limits.result_rows, limits.database_bytes)
         self._room_known_until = 0.0
         self._id = database_id(directory)
-        self._authorizer = Authorizer()
+        self.authorizer = Authorizer()
         self._deadline = math.inf
         self._overdue = False
-        self._scanned_rows = 0
+        self.scanned_rows = 0
+        """Rows that full scans of the present statement have stepped over."""
         self._switched = False
         self._size: int | None = None
+        self._schema_seen = False
+        self.programs = Programs(self._explain)
+        self.looks_at_programs = True
         self.spoilt = False
         """To be closed after this request."""
         # A tenant's text must never meet the host's in the statement cache, where no authorizer is asked.
@@ -103,15 +92,15 @@ class Connection:
         self._schema_version = own("PRAGMA schema_version")
         self._schema_names = own("SELECT name FROM sqlite_schema")
         try:
-            self._connection = _open(directory)
-            self._path = self._connection.db_filename("main")
+            self.sqlite = _open(directory)
+            self._path = self.sqlite.db_filename("main")
             self._identity = _identity(self._path)
             self._configure()
-            self.checkpointer = Checkpointer(self, self._connection.db_filename("main"), limits)
-            self._connection.set_wal_hook(self._committed)
+            self.checkpointer = Checkpointer(self, self.sqlite.db_filename("main"), limits)
+            self.sqlite.set_wal_hook(self._committed)
         except Exception as error:
             with contextlib.suppress(AttributeError, apsw.Error):
-                self._connection.close(True)
+                self.sqlite.close(True)
             raise failures.refusal(error) from error
 
     @property
@@ -121,7 +110,7 @@ class Connection:
 
     def close(self) -> None:
         with contextlib.suppress(apsw.Error):
-            self._connection.close(True)
+            self.sqlite.close(True)
         self.checkpointer.close()
 
     def _committed(self, _connection: apsw.Connection, _database: str, log_pages: int) -> int:
@@ -129,7 +118,7 @@ class Connection:
         return apsw.SQLITE_OK
 
     def _configure(self) -> None:
-        connection, limits = self._connection, self._limits
+        connection, limits = self.sqlite, self._limits
         connection.set_busy_timeout(_BUSY_MS)
         for option, value in _DATABASE_OPTIONS:
             connection.config(option, value)
@@ -150,7 +139,7 @@ class Connection:
         connection.pragma("recursive_triggers", 0)
         connection.drop_modules([*MODULES, "json_each", "json_tree", "jsonb_each", "jsonb_tree"])
         connection.set_progress_handler(self._is_overdue, _PROGRESS_OPERATIONS)
-        connection.authorizer = self._authorizer
+        connection.authorizer = self.authorizer
 
     # The host's own statements
 
@@ -161,24 +150,41 @@ class Connection:
     def page_count(self) -> int:
         return int(self._own(self._page_count))
 
+    def schema_version(self) -> int:
+        version = int(self._own(self._schema_version))
+        self.programs.at(version)
+        self._schema_seen = True
+        return version
+
+    def see_schema(self) -> None:
+        """What is known of `programs` holds for this transaction then."""
+        if not self._schema_seen:
+            self.schema_version()
+
+    def size(self, *, measure: bool) -> int:
+        """Of the database, in bytes. Without `measure` as it was measured last in this transaction, if it was."""
+        if measure or self._size is None:
+            self._size = int(self._own(self._page_count)) * self.page_bytes
+        return self._size
+
     def traveller(self) -> Traveller:
         return Traveller(self.checkpointer, self._id, self.page_bytes, self._limits)
 
     def restore(self, moment: Moment) -> Travel:
         """Brings the database back to an earlier state."""
         self.spoilt = True
-        return self.traveller().restore(moment, self._connection)
+        return self.traveller().restore(moment, self.sqlite)
 
     def rows(self, sql: str) -> Iterator[tuple[Any, ...]]:
         """Of a statement of the host's."""
-        self._authorizer.trusts = True
+        self.authorizer.trusts = True
         try:
-            yield from self._connection.execute(sql, can_cache=False)
+            yield from self.sqlite.execute(sql, can_cache=False)
         finally:
-            self._authorizer.trusts = False
+            self.authorizer.trusts = False
 
     def begin(self, *, immediate: bool = False) -> None:
-        self._size = None
+        self._size, self._schema_seen = None, False
         self._own(self._begin_immediate if immediate else self._begin)
 
     def commit(self) -> None:
@@ -193,7 +199,7 @@ class Connection:
 
     def rollback(self) -> None:
         """Of the whole transaction, if SQLite has not done so already."""
-        if self._connection.in_transaction:
+        if self.sqlite.in_transaction:
             self._own(self._rollback)
 
     def savepoint(self) -> None:
@@ -203,43 +209,43 @@ class Connection:
         self._own(self._release)
 
     def rollback_to_savepoint(self) -> None:
-        self._size = None
+        self._size, self._schema_seen = None, False
         self._own(self._rollback_to)
         self._own(self._release)
 
     @property
     def in_transaction(self) -> bool:
-        return self._connection.in_transaction
+        return self.sqlite.in_transaction
 
     @property
     def writing(self) -> bool:
         """The transaction has something to commit."""
-        return self._connection.txn_state("main") == apsw.SQLITE_TXN_WRITE
+        return self.sqlite.txn_state("main") == apsw.SQLITE_TXN_WRITE
 
     @property
     def last_row_id(self) -> int:
-        return self._connection.last_insert_rowid()
+        return self.sqlite.last_insert_rowid()
 
     @last_row_id.setter
     def last_row_id(self, value: int) -> None:
-        if value != self._connection.last_insert_rowid():
-            self._connection.set_last_insert_rowid(value)
+        if value != self.sqlite.last_insert_rowid():
+            self.sqlite.set_last_insert_rowid(value)
 
     def _own(self, sql: str, *, cached: bool = True) -> Any:
         """The first value of the first row, None without one."""
-        self._authorizer.trusts = True
+        self.authorizer.trusts = True
         try:
-            return self._connection.execute(sql, can_cache=cached).get
+            return self.sqlite.execute(sql, can_cache=cached).get
         finally:
-            self._authorizer.trusts = False
+            self.authorizer.trusts = False
 
     def names(self) -> list[str]:
         """Of all tables, indexes, views and triggers."""
-        self._authorizer.trusts = True
+        self.authorizer.trusts = True
         try:
-            return [name for (name,) in self._connection.execute(self._schema_names)]
+            return [name for (name,) in self.sqlite.execute(self._schema_names)]
         finally:
-            self._authorizer.trusts = False
+            self.authorizer.trusts = False
 
     # What the owner may take
 
@@ -282,9 +288,9 @@ class Connection:
         foreign keys broken: a commit that several requests share must not fail for one of them."""
         self._deadline = math.inf
         # Before the settings: turning defer_foreign_keys off forgets the violations.
-        broken = self._connection.status(apsw.SQLITE_DBSTATUS_DEFERRED_FKS)[0]
-        if self._switched or self._authorizer.switches:
-            self._authorizer.reset()
+        broken = self.sqlite.status(apsw.SQLITE_DBSTATUS_DEFERRED_FKS)[0]
+        if self._switched or self.authorizer.switches:
+            self.authorizer.reset()
             for setting in _SWITCHES_AT_REST:
                 self._own(f"PRAGMA {setting}", cached=False)
         if succeeded and broken:
@@ -299,28 +305,31 @@ class Connection:
 
     @contextlib.contextmanager
     def long_statements(self) -> Iterator[None]:
-        """Statements may be as long as those of an import."""
-        self._connection.limit(apsw.SQLITE_LIMIT_SQL_LENGTH, 4 * self._limits.import_statement_characters)
+        """Statements may be as long as those of an import, and are not looked at: each is another one."""
+        self.sqlite.limit(apsw.SQLITE_LIMIT_SQL_LENGTH, 4 * self._limits.import_statement_characters)
         self._sql_bytes = 4 * self._limits.import_statement_characters
+        self.looks_at_programs = False
         try:
             yield
         finally:
-            self._connection.limit(apsw.SQLITE_LIMIT_SQL_LENGTH, self._limits.sql_bytes)
+            self.looks_at_programs = True
+            self.sqlite.limit(apsw.SQLITE_LIMIT_SQL_LENGTH, self._limits.sql_bytes)
             self._sql_bytes = self._limits.sql_bytes
 
-    def execute(self, sql: str, parameters: list[Any], budget: Budget) -> bytes:
-        """Runs the statements in `sql`; the JSON result of the last one.
+    def execute(self, sql: str, parameters: list[Any], budget: Budget) -> Outcome:
+        """Runs the statements in `sql`; the rows of the last one.
 
-        `parameters` go to the last one. `meta` counts for all of them: rows_written is what SQLite counts as changed
-        rows, without index entries; rows_read is a lower bound (stock SQLite does not count rows that it finds
-        through an index or rowid): the rows stepped over in full scans, or returned, or changed.
+        `parameters` go to the last one. What is counted is counted for all of them, rows read and written as `program`
+        says: of several statements in one text only those of full scans, and the changed ones.
         """
-        if len(sql) > self._sql_bytes or len(sql.encode()) > self._sql_bytes:
-            raise RequestRefused("statement too long: SQLITE_TOOBIG")
-        if script.is_blank(sql):
-            raise RequestRefused(errors.NO_STATEMENT)
         try:
-            return _Execution(self, sql, parameters, budget).run()
+            known = self.programs.get(sql)
+            if known is not None and not self._schema_seen:
+                self.see_schema()
+                known = self.programs.get(sql)
+            if known is not None and known.plain:
+                return run_again(self, sql, parameters, budget, known)
+            return Execution(self, sql, parameters, budget).run(self._check(sql))
         except apsw.BusyError:
             raise
         except Exception as error:
@@ -329,102 +338,31 @@ class Connection:
                 raise RequestRefused(errors.CPU_LIMIT, code=SQL_TIME) from None
             raise self._refusal(error) from error
 
+    def _explain(self, sql: str, parameters: list[Any]) -> Iterator[tuple[Any, ...]]:
+        """The program of a tenant's statement. It is not trusted more than the statement itself."""
+        return self.sqlite.execute(f"EXPLAIN {sql}", parameters, can_cache=False)
+
+    def _check(self, sql: str) -> bool:
+        """Whether the text may be kept prepared. Raises `RequestRefused` if it is too long or has no statement."""
+        if len(sql) > self._sql_bytes or (text := look_at(sql)).size > self._sql_bytes:
+            raise RequestRefused("statement too long: SQLITE_TOOBIG")
+        if text.blank:
+            raise RequestRefused(errors.NO_STATEMENT)
+        return text.cacheable
+
     def _is_overdue(self) -> bool:
         self._overdue = self._overdue or time.monotonic() > self._deadline
         return self._overdue
 
-    def _count_scan(self, event: dict[str, Any]) -> None:
+    def count_scan(self, event: dict[str, Any]) -> None:
+        """SQLite's callback when a statement has ended."""
         steps = event["stmt_status"]["SQLITE_STMTSTATUS_FULLSCAN_STEP"]
         if steps:
-            self._scanned_rows += steps + 1
+            self.scanned_rows += steps + 1
 
-
-class _Execution:
-    """One run of a tenant's SQL text, of one statement or several."""
-
-    def __init__(self, owner: Connection, sql: str, parameters: list[Any], budget: Budget) -> None:
-        self._owner = owner
-        self._connection = owner._connection
-        self._sql = sql
-        self._parameters = parameters
-        self._budget = budget
-        self._position = 0
-        self._columns: list[str] = []
-        self._rows: list[bytes] = []
-        self._schema_version: int | None = None
-
-    def run(self) -> bytes:
-        owner, connection = self._owner, self._connection
-        owner._authorizer.reset()
-        owner._scanned_rows = 0
-        changes, row_id = connection.total_changes(), connection.last_insert_rowid()
-        started = time.perf_counter()
-        connection.trace_v2(apsw.SQLITE_TRACE_PROFILE, owner._count_scan)
-        try:
-            self._step()
-        finally:
-            connection.trace_v2(0, None)
-            owner._switched = owner._switched or owner._authorizer.switches
-        if owner._authorizer.alters:
-            self._check_names()
-        duration_ms = (time.perf_counter() - started) * 1000
-        changes = connection.total_changes() - changes
-        return self._result(duration_ms, changes, connection.last_insert_rowid() != row_id)
-
-    def _step(self) -> None:
-        cursor = self._connection.cursor()
-        cursor.exec_trace = self._before_statement
-        # Pragmas act when they are prepared: a cached one would do nothing.
-        cacheable = "pragma" not in self._sql.lower()
-        rows, take, encode = self._rows, self._budget.take, values.row_json
-        try:
-            for row in cursor.execute(self._sql, self._parameters, can_cache=cacheable):
-                encoded = encode(row)
-                take(encoded)
-                rows.append(encoded)
-        finally:
-            cursor.close(True)
-
-    def _before_statement(self, cursor: apsw.Cursor, statement: str, _: object) -> bool:
-        """SQLite has prepared `statement`, the next part of the text, and is about to run it."""
-        self._position += len(statement)
-        if not cursor.has_vdbe:
-            return True
-        if self._position < len(self._sql) and cursor.bindings_count and not script.is_blank(self._sql, self._position):
-            raise RequestRefused(errors.ONLY_LAST_HAS_PARAMETERS)
-        self._columns = [column[0] for column in cursor.get_description()]
-        self._rows.clear()
-        if self._owner._authorizer.changes_schema and self._schema_version is None:
-            self._schema_version = self._owner._own(self._owner._schema_version)
-        return True
-
-    def _check_names(self) -> None:
-        """The authorizer is not told the new name in ALTER TABLE … RENAME TO."""
-        if any(reserved(name) for name in self._owner.names()):
-            raise RequestRefused("not authorized: SQLITE_AUTH")
-
-    def _result(self, duration_ms: float, changes: int, row_id_changed: bool) -> bytes:
-        owner, before = self._owner, self._schema_version
-        schema_changed = before is not None and owner._own(owner._schema_version) != before
-        may_have_grown = changes or schema_changed or owner._authorizer.rewrites
-        changed = bool(may_have_grown or row_id_changed)
-        if may_have_grown or owner._size is None:
-            owner._size = owner.page_count() * owner.page_bytes
-        meta = {
-            "served_by": SERVED_BY,
-            "duration": round(duration_ms, 4),
-            "changes": changes,
-            "last_row_id": self._connection.last_insert_rowid(),
-            "changed_db": changed,
-            "size_after": owner._size,
-            "rows_read": max(len(self._rows), changes, owner._scanned_rows),
-            "rows_written": changes,
-        }
-        return b'{"columns":%b,"rows":[%b],"meta":%b}' % (
-            values.json(self._columns),
-            b",".join(self._rows),
-            values.json(meta),
-        )
+    def note_switches(self) -> None:
+        """A statement has been run that may have changed a setting."""
+        self._switched = self._switched or self.authorizer.switches
 
 
 _DATABASE_OPTIONS = (

@@ -7,7 +7,7 @@ import contextlib
 import secrets
 import shutil
 from base64 import b64decode, b64encode
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from host_bindings.d1.requests import DumpOptions, Export, Imported, Moment, Tra
 from host_bindings.d1.service import SqlService
 
 Value = None | bool | int | float | str | bytes
+Refusal = Callable[[str, str], Exception]
 
 _BYTES_KEY = "$bytes"
 
@@ -91,12 +92,17 @@ class Database:
         """Runs a script, a line at a time, as one transaction. Raises `D1Error`."""
         return _decode_exec(await self.exec_json(sql))
 
-    async def query_json(self, request: str) -> str:
-        """`query` with the contract's JSON texts, which pass through this process untouched. Raises `D1Error`."""
-        return await self._service.run(self._queue, "query", request)
+    def query_json(self, request: str, refusal: Refusal = D1Error) -> asyncio.Future[str]:
+        """`query` with the contract's JSON texts, which pass through this process untouched.
 
-    async def exec_json(self, sql: str) -> str:
-        return await self._service.run(self._queue, "exec", sql)
+        The future fails with what `refusal` makes of a message and of the code of the limit that was hit, if one was.
+        Raises `D1Error` for what is refused at once.
+        """
+        return self._service.submit(self._queue, "query", request, refusal)
+
+    def exec_json(self, sql: str, refusal: Refusal = D1Error) -> asyncio.Future[str]:
+        """`exec`, likewise."""
+        return self._service.submit(self._queue, "exec", sql, refusal)
 
     # What the host itself asks for
 
@@ -104,7 +110,7 @@ class Database:
         """Writes the database as SQL text to the file `path`; a bookmark of the state. Raises `D1Error`, `OSError`."""
         async with self._exchanged() as file:
             request = Export(str(file), options or DumpOptions())
-            text = await self._service.run(self._queue, "export", _json(request))
+            text = await self._service.submit(self._queue, "export", _json(request))
             await asyncio.to_thread(shutil.move, file, path)
         return str(msgspec.json.decode(text)["bookmark"])
 
@@ -115,7 +121,7 @@ class Database:
         async with self._exchanged() as file:
             await asyncio.to_thread(shutil.copyfile, path, file)
             request = {"path": str(file), "last": [_request(statement) for statement in last]}
-            return _decode_imported(await self._service.run(self._queue, "import", _json(request)))
+            return _decode_imported(await self._service.submit(self._queue, "import", _json(request)))
 
     @contextlib.asynccontextmanager
     async def _exchanged(self) -> AsyncIterator[Path]:
@@ -130,13 +136,13 @@ class Database:
 
     async def bookmark(self, at: datetime | None = None) -> str:
         """Of the present state, or of the one at a time in the last 7 days. Raises `D1Error`."""
-        text = await self._service.run(self._queue, "find", _json(_moment(at, None)))
+        text = await self._service.submit(self._queue, "find", _json(_moment(at, None)))
         return _decode_travel(text).bookmark
 
     async def restore(self, *, at: datetime | None = None, bookmark: str | None = None) -> Travel:
         """Brings the database back to the state of a time or of a bookmark; the answer's `previous_bookmark` names the
         state before. Raises `D1Error`."""
-        return _decode_travel(await self._service.run(self._queue, "restore", _json(_moment(at, bookmark))))
+        return _decode_travel(await self._service.submit(self._queue, "restore", _json(_moment(at, bookmark))))
 
     async def close(self) -> None:
         """Waits for what has been asked for, then closes the file. Later requests fail."""

@@ -18,18 +18,6 @@ from host_bindings.d1.requests import Export, Import, Imported, Moment
 from host_bindings.d1.wire import Request
 
 
-class _Meta(msgspec.Struct):
-    rows_written: int
-    size_after: int
-
-
-class _Result(msgspec.Struct):
-    meta: _Meta
-
-
-_decode_meta = msgspec.json.Decoder(_Result).decode
-
-
 def perform(request: Request, connection: Connection, limits: SqlLimits) -> bytes:
     """The JSON answer. Raises `RequestRefused`, and `apsw.BusyError` if another process was in the way."""
     decode = msgspec.json.decode
@@ -74,8 +62,7 @@ def _import(given: Import, connection: Connection, limits: SqlLimits) -> Importe
             requests = (values.StatementRequest(sql) for sql in statements if not script.is_blank(sql))
             for request in itertools.chain(requests, given.last):
                 result = connection.execute(request.sql, values.parameters(request.params), connection.budget())
-                meta = _decode_meta(result).meta
-                count, written, size = count + 1, written + meta.rows_written, meta.size_after
+                count, written, size = count + 1, written + result.rows_written, result.size_after
         connection.end_request(succeeded=True)
         connection.commit()
     except UnicodeDecodeError:

@@ -21,7 +21,8 @@ from host_bindings.d1.confinement import confine
 from host_bindings.d1.session import Session
 from host_bindings.d1.wire import LENGTH_BYTES, Answers, Setup, Status, Work, frame
 
-_RECEIVE_BYTES = 256 * 1024
+_RECEIVE_BYTES = 64 * 1024
+"""Less than what malloc takes from the system each time, and gives back."""
 _ORPHAN_GRACE_S = 0.5
 
 

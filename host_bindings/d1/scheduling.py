@@ -12,6 +12,7 @@ import heapq
 import itertools
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from host_bindings.allowance import Account
@@ -27,20 +28,26 @@ _NEWEST_WEIGHT = 0.3
 
 @dataclass(slots=True, eq=False)
 class Pending:
-    """A request that waits or runs. Its future gets the JSON text, or a `D1Error`."""
+    """A request that waits or runs. Its future gets the JSON text, or the error that `refusal` makes of a message and
+    the code of the limit that was hit."""
 
     kind: Kind
     body: str
     size: int
     """The bytes of `body` as UTF-8."""
     future: asyncio.Future[str]
+    refusal: Callable[[str, str], Exception] = D1Error
     queued_at: float = field(default_factory=time.monotonic)
     attempts: int = 0
     """How often it has been sent to a process that then died."""
 
     def fail(self, message: str, code: str = "") -> None:
+        self.refuse(f"D1_ERROR: {message}", code)
+
+    def refuse(self, text: str, code: str) -> None:
+        """As `fail`, with the whole text."""
         if not self.future.done():
-            self.future.set_exception(D1Error(f"D1_ERROR: {message}", code))
+            self.future.set_exception(self.refusal(text, code))
 
 
 @dataclass(slots=True, eq=False)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 
 from host_bindings.allowance import SQL_TIME, STATUS, Account, Allowance
@@ -78,26 +78,34 @@ class SqlService:
         found.databases += 1
         return Queue(str(directory), found)
 
-    async def run(self, queue: Queue, kind: Kind, body: str) -> str:
-        """Runs a query (JSON text) or exec (SQL); the answer's JSON text. Raises `D1Error`."""
+    def submit(
+        self, queue: Queue, kind: Kind, body: str, refusal: Callable[[str, str], Exception] = D1Error
+    ) -> asyncio.Future[str]:
+        """Runs a request, whose `body` is as `wire.Request` says; the answer's JSON text, when it is there.
+
+        The future fails with what `refusal` makes of a message and a code. Raises `D1Error` for what is refused now.
+        No task is involved, so that a short statement costs little more than the way to its process and back.
+        """
         try:
             size = len(body) if body.isascii() else len(body.encode())
         except UnicodeEncodeError:
             raise D1Error("D1_ERROR: The text holds half of a surrogate pair, which is no character.") from None
-        pending = Pending(kind, body, size, asyncio.get_running_loop().create_future())
-        owner = queue.owner
         self._check_room(queue, size)
+        owner = queue.owner
         owner.waiting_bytes += size
         self._waiting_bytes += size
-        try:
-            queue.waiting.append(pending)
-            if not queue.running and not queue.scheduled:
-                self._schedule.add(queue)
-                self._dispatch()
-            return await pending.future
-        finally:
+
+        def settled(_: asyncio.Future[str]) -> None:
             owner.waiting_bytes -= size
             self._waiting_bytes -= size
+
+        pending = Pending(kind, body, size, asyncio.get_running_loop().create_future(), refusal)
+        pending.future.add_done_callback(settled)
+        queue.waiting.append(pending)
+        if not queue.running and not queue.scheduled:
+            self._schedule.add(queue)
+            self._dispatch()
+        return pending.future
 
     def _check_room(self, queue: Queue, size: int) -> None:
         limits = self.limits
@@ -208,15 +216,13 @@ class SqlService:
     # From processes back: child.Listener
 
     def answered(self, job: Job, answer: Answer, last_row_id: int) -> None:
-        future = job.group[job.answered].future
+        pending = job.group[job.answered]
         job.queue.last_row_id = last_row_id
         text = answer.text.decode()
-        if future.done():
-            return
         if answer.failed:
-            future.set_exception(D1Error(text, answer.code if answer.code in STATUS else ""))
-        else:
-            future.set_result(text)
+            pending.refuse(text, answer.code if answer.code in STATUS else "")
+        elif not pending.future.done():
+            pending.future.set_result(text)
 
     def finished(self, child: Child, job: Job) -> None:
         if not child.jobs:

@@ -16,7 +16,7 @@ from pathlib import Path
 import apsw
 import msgspec
 
-from host_bindings.d1 import errors, failures, maintenance, script, values
+from host_bindings.d1 import errors, failures, maintenance, outcome, script, values
 from host_bindings.d1.connection import Connection
 from host_bindings.d1.errors import RequestRefused
 from host_bindings.d1.limits import SqlLimits
@@ -213,18 +213,17 @@ class _Run:
         try:
             request = values.decode_query(body)
         except (msgspec.DecodeError, RecursionError):
-            raise RequestRefused('The request is not {"statements": [{"sql", "params"}]}.') from None
-        statements = [statement for statement in request.statements if not script.is_left_out(statement.sql)]
+            raise RequestRefused(values.NO_REQUEST) from None
+        compact, statements = values.statements(request)
         if not statements:
             raise RequestRefused(errors.NO_STATEMENTS)
         if len(statements) > self._limits.batch_statements:
             raise RequestRefused(f"A batch has at most {self._limits.batch_statements} statements.")
         budget = self._connection.budget()
         execute = self._connection.execute
-        results = [execute(s.sql, values.parameters(s.params), budget) for s in statements]
-        if request.bookmark:
-            results[-1] = b'%b,"bookmark":%b}' % (results[-1][:-1], values.json(self._connection.bookmark()))
-        return b"[%b]" % b",".join(results)
+        outcomes = [execute(sql, values.parameters(parameters), budget) for sql, parameters in statements]
+        bookmark = self._connection.bookmark() if request.bookmark else None
+        return outcome.compact(outcomes, bookmark) if compact else outcome.plain(outcomes, bookmark)
 
     def _exec(self, sql: str) -> bytes:
         started = time.perf_counter()

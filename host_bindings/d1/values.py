@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from host_bindings.d1 import script
 from host_bindings.d1.errors import RequestRefused
 
 BYTES_KEY = "$bytes"
@@ -28,11 +29,31 @@ class StatementRequest(msgspec.Struct):
 
 
 class QueryRequest(msgspec.Struct):
-    statements: list[StatementRequest]
+    """In the plain form, `statements`, or in the compact one: `runs` of the texts in `sql`, by their places there."""
+
+    statements: list[StatementRequest] | None = None
+    sql: list[str] = []
+    runs: list[tuple[int, list[Any]]] | None = None
     bookmark: bool = False
 
 
 decode_query = msgspec.json.Decoder(QueryRequest).decode
+
+NO_REQUEST = 'The request is not {"statements": [{"sql", "params"}]}.'
+
+
+def statements(request: QueryRequest) -> tuple[bool, list[tuple[str, list[Any]]]]:
+    """Whether the request has the compact form, and the texts to run with their parameters. Raises `RequestRefused`."""
+    if request.runs is None:
+        if request.statements is None:
+            raise RequestRefused(NO_REQUEST)
+        return False, [(s.sql, s.params) for s in request.statements if not script.is_left_out(s.sql)]
+    texts = dict(enumerate(None if script.is_left_out(sql) else sql for sql in request.sql))
+    try:
+        found = [(texts[index], parameters) for index, parameters in request.runs]
+    except KeyError:
+        raise RequestRefused(NO_REQUEST) from None
+    return True, [(sql, parameters) for sql, parameters in found if sql is not None]
 
 
 def parameters(values: list[Any]) -> list[Any]:

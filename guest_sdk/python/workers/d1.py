@@ -10,16 +10,21 @@ import base64
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import repeat
 from typing import Any, NoReturn
 
 from workers import host
-from workers.values import JsDict, javascript_text, load, well_formed
+from workers.values import JsDict, javascript_text, key_text, load, well_formed
 
 _PREFIXES = ("D1_ERROR: ", "D1_EXEC_ERROR: ", "D1_TYPE_ERROR: ", "D1_DUMP_ERROR: ")
 _FIRST_UNCONSTRAINED = "first-unconstrained"
 _CONSTRAINTS = (_FIRST_UNCONSTRAINED, "first-primary")
 _INT64 = range(-(2**63), 2**63)
 _JAVASCRIPT_INTEGERS = range(-(2**53) + 1, 2**53)
+_encode = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
+_decode = json.JSONDecoder().decode
+_ONE_COPY = {"served_by_primary": True, "timings": None, "total_attempts": 1}
+"""What Cloudflare tells besides: of one copy that is always the primary one, and was asked once."""
 _QUERY_REFUSED = (
     "D1Database.query() requires the d1_binding_jsrpc compatibility flag. Enable d1_binding_jsrpc before calling "
     "query()."
@@ -29,11 +34,12 @@ _QUERY_REFUSED = (
 class D1PreparedStatement:
     """An SQL statement and its parameters. Runs nothing until it is asked to."""
 
+    __slots__ = ("_source", "encoded", "statement")
+
     def __init__(self, source: _Source, statement: str, encoded: Sequence[Any] = ()) -> None:
         self._source = source
         self.statement = statement
-        self.encoded = encoded
-        """The parameters, as the contract has them."""
+        self.encoded = encoded  # the parameters, as the contract has them
 
     @property
     def params(self) -> list[Any]:
@@ -41,20 +47,22 @@ class D1PreparedStatement:
 
     def bind(self, *values: Any) -> D1PreparedStatement:
         """The statement with these parameters instead."""
-        return D1PreparedStatement(self._source, self.statement, [self._source.types.to_sql(v) for v in values])
+        to_sql = self._source.types.to_sql
+        encoded = [value if type(value) is str and value.isascii() else to_sql(value) for value in values]
+        return D1PreparedStatement(self._source, self.statement, encoded)
 
     async def all(self) -> JsDict:
         """{success, meta, results: [row …]}."""
-        return self._source.result(self._answer())
+        return self._source.run_together([self])[0]
 
     run = all
 
     async def first(self, column: str | None = None) -> Any:
         """The first row, or one column of it; None if there is no row."""
-        answer = self._answer()
-        if not answer["rows"]:
+        columns, rows = self._rows()
+        if not rows:
             return None
-        row = self._source.row(answer["columns"], answer["rows"][0])
+        row = self._source.row(columns, rows[0])
         if column is None:
             return row
         if column not in row:
@@ -63,14 +71,17 @@ class D1PreparedStatement:
 
     async def raw(self, options: Any = None, **more: Any) -> list[list[Any]]:
         """The rows as lists; with `columnNames` the first is the names."""
-        answer = self._answer()
+        columns, found = self._rows()
         to_python = self._source.types.to_python
-        rows = [[to_python(value) for value in row] for row in answer["rows"]]
+        rows = [[to_python(value) for value in row] for row in found]
         wanted = {**dict(options or {}), **more}
-        return [list(answer["columns"]), *rows] if wanted.get("columnNames") or wanted.get("column_names") else rows
+        return [columns, *rows] if wanted.get("columnNames") or wanted.get("column_names") else rows
 
-    def _answer(self) -> Any:
-        return self._source.run_together([self])[0]
+    def _rows(self) -> tuple[list[str], list[list[Any]]]:
+        """The columns' names, and the rows as the contract has them."""
+        answer = self._source.ask([self])
+        rows = answer["rows"]
+        return answer["columns"][answer["which"]], rows[0] if rows else []
 
 
 class _Source:
@@ -81,30 +92,45 @@ class _Source:
         self.types = types
 
     def prepare(self, sql: Any) -> D1PreparedStatement:
-        return D1PreparedStatement(self, well_formed(javascript_text(sql)))
+        return D1PreparedStatement(self, sql if type(sql) is str and sql.isascii() else key_text(sql))
 
     async def batch(self, statements: Iterable[D1PreparedStatement]) -> list[JsDict]:
         """Runs statements as one transaction; the result of each, as `all` gives it."""
         listed = list(statements)
         if not all(isinstance(statement, D1PreparedStatement) for statement in listed):
             raise TypeError("batch() takes statements, as prepare() and bind() give them.")
-        return [self.result(answer) for answer in self.run_together(listed)]
+        return self.run_together(listed)
 
-    def run_together(self, statements: list[D1PreparedStatement]) -> list[Any]:
-        request = {"statements": [{"sql": s.statement, "params": s.encoded} for s in statements]}
-        return self._send(request)
+    def run_together(self, statements: list[D1PreparedStatement]) -> list[JsDict]:
+        answer = self.ask(statements)
+        count, columns, meta = answer["count"], answer["columns"], answer["meta"]
+        common = {"served_by": answer["served_by"], **meta, **_ONE_COPY}
+        varied = [name for name, value in meta.items() if type(value) is list]
+        metas = [JsDict(common) for _ in range(count)]
+        for name in varied:
+            for its_meta, value in zip(metas, meta[name], strict=True):
+                its_meta[name] = value
+        for its_meta in metas:
+            its_meta["timings"] = JsDict(sql_duration_ms=its_meta["duration"])
+        if answer["rows"] is None:
+            return [JsDict(success=True, meta=its_meta, results=[]) for its_meta in metas]
+        each = zip(metas, _each(answer["which"], count), answer["rows"], strict=True)
+        return [
+            JsDict(success=True, meta=its_meta, results=[self.row(columns[position], row) for row in rows])
+            for its_meta, position, rows in each
+        ]
 
-    def _send(self, request: dict[str, Any]) -> list[Any]:
+    def ask(self, statements: list[D1PreparedStatement]) -> Any:
+        """The contract's compact answer. Each text goes to the host once, however often the statements have it."""
+        places: dict[str, int] = {}
+        runs = [(places.setdefault(s.statement, len(places)), s.encoded) for s in statements]
+        return self._send({"sql": list(places), "runs": runs})
+
+    def _send(self, request: dict[str, Any]) -> Any:
         try:
-            return json.loads(host.d1.query(self._name, json.dumps(request, allow_nan=False)))  # type: ignore[no-any-return]
+            return _decode(host.d1.query(self._name, _encode(request)))
         except host.Err as error:
             _fail(error)
-
-    def result(self, answer: Any) -> JsDict:
-        columns, meta = answer["columns"], JsDict(answer["meta"])
-        # What Cloudflare tells besides: of one copy that is always the primary one, and was asked once.
-        meta.update(served_by_primary=True, timings=JsDict(sql_duration_ms=meta["duration"]), total_attempts=1)
-        return JsDict(success=True, meta=meta, results=[self.row(columns, row) for row in answer["rows"]])
 
     def row(self, columns: list[str], row: list[Any]) -> JsDict:
         to_python = self.types.to_python
@@ -153,12 +179,12 @@ class D1DatabaseSession(_Source):
 
     getBookmark = get_bookmark
 
-    def _send(self, request: dict[str, Any]) -> list[Any]:
-        answers = super()._send({**request, "bookmark": True})
-        seen = answers[-1]["bookmark"]
+    def _send(self, request: dict[str, Any]) -> Any:
+        answer = super()._send({**request, "bookmark": True})
+        seen = answer["bookmark"]
         if self._bookmark in _CONSTRAINTS or self._bookmark < seen:
             self._bookmark = seen
-        return answers
+        return answer
 
 
 class _Types:
@@ -166,8 +192,8 @@ class _Types:
 
     def to_sql(self, value: Any) -> Any:
         """Raises `JsException` (D1_TYPE_ERROR) for what is no SQL value."""
-        if value is None:
-            return None
+        if value is None or (type(value) is str and value.isascii()):
+            return value
         if isinstance(value, str):
             return well_formed(value)
         if isinstance(value, int):
@@ -200,6 +226,11 @@ class _JavaScriptTypes(_Types):
             whole = value == int(value) and int(value) in _JAVASCRIPT_INTEGERS
             return int(value) if whole else float(value)
         return value
+
+
+def _each(value: Any, count: int) -> Any:
+    """A value for each result, where the contract has a list of them or the one that all have."""
+    return value if type(value) is list else repeat(value, count)
 
 
 def _is_byte(value: Any) -> bool:

@@ -59,6 +59,14 @@ class DatabaseUnderTest:
     def batch(self, *statements: tuple[Any, ...]) -> list[StatementResult]:
         return self._sql.run(self.database.query([Statement(s[0], s[1:]) for s in statements]))
 
+    def query_json(self, request: str) -> str:
+        """The answer to a request in the contract's JSON."""
+
+        async def asked() -> str:
+            return await self.database.query_json(request)
+
+        return self._sql.run(asked())
+
     def exec(self, sql: str) -> int:
         return self._sql.run(self.database.exec(sql)).count
 

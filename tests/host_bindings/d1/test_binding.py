@@ -32,10 +32,16 @@ class Guests:
         )
 
     def query(self, guest: GuestContext, binding: str, request: str) -> str:
-        return self._runner.run(d1.query(guest, binding, request))
+        async def asked() -> str:
+            return await d1.query(guest, binding, request)
+
+        return self._runner.run(asked())
 
     def exec(self, guest: GuestContext, binding: str, sql: str) -> str:
-        return self._runner.run(d1.exec(guest, binding, sql))
+        async def asked() -> str:
+            return await d1.exec(guest, binding, sql)
+
+        return self._runner.run(asked())
 
 
 @pytest.fixture

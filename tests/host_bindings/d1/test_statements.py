@@ -131,10 +131,10 @@ def test_an_infinity_that_sql_makes_comes_back_as_null(db: DatabaseUnderTest) ->
     assert db.value("SELECT 9e999") is None
 
 
-def test_json_numbers_tell_integer_from_real(sql: Sql, db: DatabaseUnderTest) -> None:
+def test_json_numbers_tell_integer_from_real(db: DatabaseUnderTest) -> None:
     request = '{"statements": [{"sql": "SELECT ?, ?, ?, 10000000000000000.0", "params": [2, 2.0, 9007199254740993]}]}'
 
-    answer = sql.run(db.database.query_json(request))
+    answer = db.query_json(request)
 
     assert '"rows":[[2,2.0,9007199254740993,1e16]]' in answer
 
@@ -177,11 +177,42 @@ def test_any_row_of_values_comes_back_as_it_went_in(db: DatabaseUnderTest, value
 
 @pytest.mark.parametrize(
     "request_text",
-    ["", "{", "[]", "{}", '{"statements": {}}', '{"statements": [{}]}', '{"statements": [{"sql": 5}]}', "[" * 100_000],
-)
-def test_a_request_that_is_not_one_is_refused(sql: Sql, db: DatabaseUnderTest, request_text: str) -> None:
+    [
+        "", "{", "[]", "{}", '{"statements": {}}', '{"statements": [{}]}', '{"statements": [{"sql": 5}]}',
+        '{"sql": ["SELECT 1"], "runs": [[1, []]]}', '{"sql": ["SELECT 1"], "runs": [[-1, []]]}', "[" * 100_000,
+        '{"sql": ["SELECT 1"]}', '{"runs": [[0, []]]}',
+        '{"sql": ["SELECT 1"], "runs": [[0]]}', '{"sql": ["SELECT 1"], "runs": [["0", []]]}',
+        '{"sql": [5], "runs": [[0, []]]}', '{"sql": ["SELECT 1"], "runs": [[0, {}]]}',
+    ],
+)  # fmt: skip
+def test_a_request_that_is_not_one_is_refused(db: DatabaseUnderTest, request_text: str) -> None:
     with pytest.raises(Exception, match=r"D1_ERROR: The request is not"):
-        sql.run(db.database.query_json(request_text))
+        db.query_json(request_text)
+
+
+def each_of(values: Any, count: int) -> list[Any]:
+    """A value for each result, from the compact form."""
+    return values if isinstance(values, list) else [values] * count
+
+
+def test_the_compact_form_says_what_the_plain_one_does(db: DatabaseUnderTest) -> None:
+    texts = ["INSERT INTO t (a) VALUES (?)", "SELECT id, a FROM t", " -- left out", "SELECT a AS id, id AS a FROM t"]
+    runs: list[tuple[int, list[Any]]] = [(0, ["x"]), (1, []), (0, [{"$bytes": "AP8="}]), (2, []), (1, []), (3, [])]
+    statements = [{"sql": texts[index], "params": values} for index, values in runs]
+    db.exec("CREATE TABLE t (id INTEGER PRIMARY KEY, a)")
+
+    compact = json.loads(db.query_json(json.dumps({"sql": texts, "runs": runs, "bookmark": True})))
+    db.exec("DELETE FROM t")
+    plain = json.loads(db.query_json(json.dumps({"statements": statements, "bookmark": True})))
+
+    assert compact.keys() == {"count", "columns", "which", "rows", "meta", "served_by", "bookmark"}
+    assert (compact["count"], compact["columns"], compact["which"]) == (5, [[], ["id", "a"]], [0, 1, 0, 1, 1])
+    assert compact["rows"] == [each["rows"] for each in plain]
+    for name, values in compact["meta"].items():
+        if name != "duration":
+            assert each_of(values, 5) == [each["meta"][name] for each in plain]
+    assert compact["meta"].keys() == plain[0]["meta"].keys() - {"served_by"}
+    assert compact["served_by"] == plain[0]["meta"]["served_by"]
 
 
 # Meta
@@ -214,6 +245,38 @@ def test_meta_counts_the_rows_of_a_full_scan(db: DatabaseUnderTest) -> None:
     db.query("CREATE TABLE t (a); INSERT INTO t SELECT value FROM json_each('[1,2,3,4,5,6,7,8,9,10]')")
 
     assert db.query("SELECT a FROM t WHERE a > 8").meta.rows_read == 10
+
+
+def test_what_is_known_of_a_statement_ends_with_the_schema_that_it_was_seen_with(db: DatabaseUnderTest) -> None:
+    insert = "INSERT INTO t (a) VALUES (?)"
+    db.query("CREATE TABLE t (a)")
+    before = [db.query(insert, n).meta.rows_written for n in range(3)]
+    db.query("CREATE INDEX i ON t (a)")
+    indexed, _, dropped = db.batch((insert, 4), ("DROP INDEX i",), (insert, 5))
+
+    assert before == [1, 1, 1]
+    assert (indexed.meta.rows_written, dropped.meta.rows_written) == (2, 1)
+
+
+def test_a_statement_that_is_run_again_gives_the_columns_of_now(db: DatabaseUnderTest) -> None:
+    db.exec("CREATE TABLE t (id INTEGER PRIMARY KEY, a)\nINSERT INTO t VALUES (1, 2)")
+    first, again = (db.query("SELECT * FROM t WHERE id = ?", 1) for _ in range(2))
+    db.query("ALTER TABLE t ADD COLUMN b DEFAULT 3")
+    changed = db.query("SELECT * FROM t WHERE id = ?", 1)
+
+    assert (again.columns, again.rows) == (first.columns, first.rows) == (["id", "a"], [[1, 2]])
+    assert (changed.columns, changed.rows) == (["id", "a", "b"], [[1, 2, 3]])
+
+
+def test_a_statement_that_is_run_again_keeps_to_the_limits(db: DatabaseUnderTest) -> None:
+    db.query("CREATE TABLE t (id INTEGER PRIMARY KEY)")
+    db.query("INSERT INTO t SELECT value FROM json_each(?)", json.dumps(list(range(5001))))
+    sql_text = "SELECT id FROM t WHERE id >= ?"
+
+    assert len(db.rows(sql_text, 2)) == len(db.rows(sql_text, 2)) == 4999
+    assert "more than 5000 rows" in db.error(sql_text, 0)
+    assert "Wrong number of parameter bindings" in db.error(sql_text)
+    assert len(db.rows(sql_text, 1)) == 5000
 
 
 def test_size_after_is_the_files_size(db: DatabaseUnderTest) -> None:
@@ -263,7 +326,7 @@ def test_errors_have_the_texts_of_d1(db: DatabaseUnderTest, sql_text: str, text:
 
 def test_half_a_surrogate_pair_is_refused(sql: Sql, db: DatabaseUnderTest) -> None:
     with pytest.raises(Exception, match="D1_ERROR"):
-        sql.run(db.database.query_json('{"statements": [{"sql": "SELECT \'\ud800\'"}]}'))
+        db.query_json('{"statements": [{"sql": "SELECT \'\ud800\'"}]}')
     with pytest.raises(Exception, match="D1_TYPE_ERROR"):
         sql.run(db.database.query([Statement("SELECT ?", ["\ud800"])]))
 
@@ -340,11 +403,11 @@ def test_these_pragmas_are_allowed(db: DatabaseUnderTest, pragma: str) -> None:
     db.query(pragma)
 
 
-def test_sql_is_never_seen_as_a_format(sql: Sql, db: DatabaseUnderTest) -> None:
+def test_sql_is_never_seen_as_a_format(db: DatabaseUnderTest) -> None:
     """The JSON in and out is made by a JSON library only, whatever the names."""
     name = 'a"],"rows":[[1]]},{"x":["'
 
     result = db.query(f"SELECT 1 AS '{name}'")
 
     assert result.columns == [name]
-    assert json.loads(sql.run(db.database.query_json('{"statements": [{"sql": "SELECT 1"}]}')))[0]["rows"] == [[1]]
+    assert json.loads(db.query_json('{"statements": [{"sql": "SELECT 1"}]}'))[0]["rows"] == [[1]]

@@ -135,7 +135,7 @@ def test_bookmarks_of_sessions_lead_to_the_minute_before(sql: Sql, counted: Data
     add(counted, 1)
     time.sleep(CLOCK_S)
     request = '{"statements": [{"sql": "SELECT 1"}], "bookmark": true}'
-    answer = sql.run(counted.database.query_json(request))
+    answer = counted.query_json(request)
     seen = answer.rpartition('"bookmark":"')[2].partition('"')[0]
     time.sleep(CLOCK_S)
     add(counted, 2)
