@@ -26,7 +26,8 @@ class UsageQuery(msgspec.Struct, frozen=True):
 
 class UsageResult(msgspec.Struct, frozen=True):
     """One tenant's day. `requests` are HTTP requests that named it, `calls` the calls of its worker; `errors` are calls
-    that did not end well. `bytes_out` is its egress; `storage_bytes` the most that it kept on that day."""
+    that did not end well, those that callers left aside. `bytes_out` is its egress; `storage_bytes` the most that it
+    kept on that day."""
 
     day: str
     namespace: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from runtime.dispatcher.errors import Refused, WorkerNotFound
 from runtime.dispatcher.namespace import DispatchNamespace
-from runtime.engine.errors import EngineError, GuestException, LimitExceeded
+from runtime.engine.errors import CallerGone, EngineError, GuestException, LimitExceeded
 from runtime.engine.invocation import Invocation
 from runtime.registry import Version
 from runtime.telemetry.ledger import PROCESS, Gauges
@@ -77,7 +77,7 @@ class VersionObserver:
         is_fetch = invocation.name == "fetch"
         method, url, headers = invocation.arguments[:3] if is_fetch else (invocation.arguments[0], "", "")
         exception = (error.name, error.message, error.traceback) if isinstance(error, GuestException) else None
-        if exception is None and error is not None:
+        if exception is None and error is not None and not isinstance(error, CallerGone):
             exception = (type(error).__name__, error.message, "")
         return CalledEvent(
             version=self._version.id,

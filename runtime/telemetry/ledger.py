@@ -81,7 +81,8 @@ ON CONFLICT (namespace, script, day) DO UPDATE SET storage_bytes = max(storage_b
 
 @dataclass(frozen=True)
 class DayUsage:
-    """One tenant's day (UTC). `errors` are calls that did not end well; `storage_bytes` is the day's highest figure."""
+    """One tenant's day (UTC). `errors` are calls that did not end well, those whose caller left aside;
+    `storage_bytes` is the day's highest figure."""
 
     namespace: str
     script: str
@@ -140,7 +141,8 @@ class Ledger:
         day = _day(moment)
         with self._connection:
             for key, count in counts.items():
-                errors = count.calls - count.outcomes.get("ok", 0)
+                # That a caller leaves is no fault of the worker's.
+                errors = count.calls - count.outcomes.get("ok", 0) - count.outcomes.get("canceled", 0)
                 figures = (count.requests, count.calls, errors, count.cpu_ns, count.host_calls)
                 self._connection.execute(_ADD_USAGE, (*key, day, *figures, count.bytes_in, count.bytes_out))
                 self._connection.executemany(_ADD_TOTAL, ((*key, *total) for total in _totals(count)))

@@ -69,14 +69,16 @@ def test_a_bound_belongs_to_its_bucket(wall_ms: float, bucket: int) -> None:
 def test_usage_adds_up_by_day_and_tenant(ledger: Ledger) -> None:
     ledger.add(counted(2), Gauges(), 1, NOON)
     ledger.add(counted(1, "exception"), Gauges(), 2, NOON)
+    ledger.add(counted(1, "canceled"), Gauges(), 2, NOON)
     ledger.add(counted(5), Gauges(), 1, NOON + 86_400)
 
     (today,) = ledger.usage(DAY, DAY)
 
     assert (today.day, today.namespace, today.script) == (DAY, *ACME)
-    assert (today.requests, today.calls, today.errors) == (3, 3, 1)
-    assert (today.cpu_ms, today.host_calls, today.bytes_in, today.bytes_out) == (6.0, 9, 30, 60)
-    assert [day.requests for day in ledger.usage("2026-09-01", "2026-09-30")] == [3, 5]
+    # That a caller has left is no error.
+    assert (today.requests, today.calls, today.errors) == (4, 4, 1)
+    assert (today.cpu_ms, today.host_calls, today.bytes_in, today.bytes_out) == (8.0, 12, 40, 80)
+    assert [day.requests for day in ledger.usage("2026-09-01", "2026-09-30")] == [4, 5]
     assert ledger.usage(DAY, DAY, OTHER) == []
     assert ledger.usage(DAY, DAY, namespace="staging") == []
 
