@@ -18,7 +18,8 @@ Below `http://127.0.0.1:8788/client/v4`. [operator.md](operator.md#the-managemen
 what the answers look like; `GET /openapi.json` has every field. `SCRIPT` stands for two addresses of a script: in a
 dispatch namespace, `/accounts/{account}/workers/dispatch/namespaces/{namespace}/scripts/{script}`, and, for tools that
 know Workers alone, `/accounts/{account}/workers/scripts/{script}`, in the namespace that the server serves. The
-account is always `local`. `{key*}` is all the rest of the address, with slashes as they are or as `%2F`.
+account is always `local`. `{key*}` is all the rest of the address, with slashes as they are or as `%2F`; the
+address of R2's empty key ends in a slash.
 
 This page is made from the code: `python -m runtime.control.reference`.
 """
