@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import time
+
+import uvloop
 
 from runtime.engine.turns import ROUND_NS, Turns
 
@@ -69,3 +73,39 @@ def test_a_call_does_not_overtake_others_of_its_tenant():
 
 def test_calls_of_one_tenant_take_turns_in_the_order_of_arrival():
     assert run([("a", 2), ("b", 2), ("a", 2)]) == ["a", "b", "a", "b", "a", "a"]
+
+
+def test_what_sockets_bring_during_a_turn_is_answered_before_the_next():
+    """On the server's event loop. A server's answer is a callback that reading has scheduled."""
+
+    class Caller(asyncio.Protocol):
+        def data_received(self, data):
+            asyncio.get_running_loop().call_soon(record.append, "answer")
+
+    class Loop:
+        tenant = "heavy"
+
+        def resume(self):
+            record.append("turn")
+            theirs.send(b"request")
+            time.sleep(ROUND_NS / 1e9)
+            if len(record) < 20:
+                turns.add(self)
+
+    async def main() -> None:
+        nonlocal turns
+        loop = asyncio.get_running_loop()
+        turns = Turns(loop)
+        transport, _ = await loop.create_connection(Caller, sock=ours)
+        turns.add(Loop())
+        while len(record) < 20:
+            await asyncio.sleep(0)
+        transport.close()
+
+    record: list[str] = []
+    turns: Turns | None = None
+    ours, theirs = socket.socketpair()
+    with theirs, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main())
+
+    assert record[:20] == ["turn", "answer"] * 10
