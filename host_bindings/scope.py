@@ -15,7 +15,8 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -29,7 +30,7 @@ from host_bindings.kv.store import KVNamespace
 from host_bindings.r2 import metadata as r2
 from host_bindings.r2.store import Bucket
 from host_bindings.storage.directories import sync_directory
-from host_bindings.storage.quota import Measure, Quota, pages_in_use
+from host_bindings.storage.quota import Measure, Quota, measure_file, pages_in_use
 
 BindingType = Literal["kv_namespace", "r2_bucket", "d1", "plain_text", "secret_text", "json"]
 
@@ -136,9 +137,13 @@ class Resources:
         """Closes the tenant's stores and deletes their data for good."""
         await self._delete(self._owner_directory(tenant))
 
-    async def size(self, tenant: Tenant) -> int:
-        """Bytes on disk of all that a tenant keeps."""
-        return await asyncio.to_thread(_size, self._owner_directory(tenant))
+    async def sizes(self, tenants: Sequence[Tenant], seconds: float) -> dict[Tenant, int]:
+        """Bytes that each tenant keeps on disk: of as many of these, in order, as that time is enough for, or of one.
+
+        A tenant costs as much as it has stores, however many objects there are in them.
+        """
+        directories = [(tenant, self._owner_directory(tenant)) for tenant in tenants]
+        return await asyncio.to_thread(_sizes, directories, seconds)
 
     async def close(self) -> None:
         """Closes every store; what was acknowledged is on disk."""
@@ -209,9 +214,24 @@ def _remove(directory: Path) -> None:
     shutil.rmtree(doomed, ignore_errors=True)
 
 
+def _sizes(directories: Iterable[tuple[Tenant, Path]], seconds: float) -> dict[Tenant, int]:
+    found: dict[Tenant, int] = {}
+    until = time.monotonic() + seconds
+    for tenant, directory in directories:
+        found[tenant] = _size(directory)
+        if time.monotonic() > until:
+            break
+    return found
+
+
 def _size(directory: Path) -> int:
+    """Of a bucket what it counts itself; of everything else the files."""
     total = 0
-    for folder, _, files in os.walk(directory):
+    for folder, folders, files in os.walk(directory):
+        if r2.FILE_NAME in files and (held := measure_file(Path(folder, r2.FILE_NAME), r2.used_bytes)) is not None:
+            total += held
+            folders.clear()
+            continue
         for name in files:
             with contextlib.suppress(OSError):  # it may go meanwhile
                 total += os.stat(os.path.join(folder, name)).st_size

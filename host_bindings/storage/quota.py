@@ -111,14 +111,22 @@ class Quota:
     def _measure_file(self, path: Path) -> int:
         if not path.exists():
             return 0
+        # Damaged, or not made yet? Its file is all that can be told of it.
+        return path.stat().st_size if (held := measure_file(path, self._measure)) is None else held
+
+
+def measure_file(path: Path, measure: Measure) -> int | None:
+    """What the store with its database in this file holds; None if that cannot be told."""
+    try:
         connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
-        try:
-            return self._measure(connection)
-        except apsw.Error:
-            # Damaged, or not made yet. Its file is all that can be told of it.
-            return path.stat().st_size
-        finally:
-            connection.close(True)
+    except apsw.Error:
+        return None
+    try:
+        return measure(connection)
+    except apsw.Error:
+        return None
+    finally:
+        connection.close(True)
 
 
 def pages_in_use(connection: apsw.Connection) -> int:

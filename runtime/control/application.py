@@ -42,6 +42,7 @@ from runtime.control.guard import answer_errors, check_origin, check_token
 from runtime.control.openapi import describe
 from runtime.control.parts import Parts
 from runtime.control.routes import BASE, serve
+from runtime.control.storage_survey import StorageSurvey
 from runtime.control.transfers import Transfers
 from runtime.control.upload import claim_uploads
 from runtime.engine.limits import LimitPolicy
@@ -103,6 +104,7 @@ def create_control_application(
         Transfers(settings.uploads_directory),
         stopped or StoppedScripts(),
         observatory,
+        StorageSurvey(registry, resources, observatory.recorder),
     )
     authentication = Authentication(token, registry)
     guards = [answer_errors, check_origin(settings.admin_host_names), check_token(authentication)]
@@ -131,10 +133,11 @@ def _openapi(document: bytes) -> Handler:
 def _housekeeping(parts: Parts) -> Callable[[web.Application], AsyncIterator[None]]:
     async def run(application: web.Application) -> AsyncIterator[None]:
         claim = await asyncio.to_thread(claim_uploads, parts.settings.uploads_directory)
-        task = asyncio.create_task(_keep_house(parts))
+        tasks = [asyncio.create_task(_keep_house(parts)), asyncio.create_task(parts.survey.run())]
         yield
-        task.cancel()
-        await asyncio.wait((task,))
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
         await parts.transfers.close()
         os.close(claim)
 
@@ -148,4 +151,3 @@ async def _keep_house(parts: Parts) -> None:
             if await parts.registry.prune():
                 await parts.collection.collect()
         await parts.transfers.expire()
-        await parts.measure_storage()

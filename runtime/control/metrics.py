@@ -50,7 +50,7 @@ _PROCESS_GAUGES = {
 async def answer(parts: Parts, request: web.Request) -> web.Response:
     """For a token that may read the whole platform."""
     request[ACCESS].check("read", "platform", None)
-    await parts.measure_storage()
+    await parts.survey.look()
     today = datetime.now(UTC).date().isoformat()
     totals, gauges, processes, usage = await parts.observatory.recorder.read(
         lambda ledger: (ledger.totals(), ledger.gauges(), ledger.processes(), ledger.usage(today, today))

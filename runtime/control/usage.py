@@ -57,7 +57,7 @@ async def list_usage(call: Call[UsageQuery, None]) -> Result:
     if (own := call.access.tenant) is not None:
         tenant = TenantKey(own.namespace, own.script)
     namespace = keys.get(query.namespace, query.namespace) if query.namespace else None
-    await call.parts.measure_storage()
+    await call.parts.survey.look()
     found = await call.parts.observatory.recorder.read(
         lambda ledger: ledger.usage(since.isoformat(), until.isoformat(), tenant, namespace)
     )

@@ -57,7 +57,7 @@ class Observer:
 
     async def read(self, tenants: Sequence[TenantKey]) -> dict[TenantKey, Figures]:
         """The figures of these tenants. Raises `apsw.Error`."""
-        await self._parts.measure_storage()
+        await self._parts.survey.look()
         today = datetime.now(UTC).date().isoformat()
 
         def ask(

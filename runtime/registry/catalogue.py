@@ -35,6 +35,10 @@ class ResourceCatalogue:
         """By name; with a tenant only its own and what it has been granted."""
         return await self._registry.read(lambda db: db.resources.of_type(type, tenant))
 
+    async def owners(self) -> list[Tenant]:
+        """The tenants that have resources, deployed or not."""
+        return await self._registry.read(lambda db: db.resources.owners())
+
     async def rename(self, type: BindingType, id: str, name: str) -> ResourceRecord:
         """Raises `UnknownResource`, `ResourceExists`."""
         return await self._registry.write(lambda db: db.resources.rename(type, id, name))

@@ -121,6 +121,10 @@ class ResourceTable:
     def delete(self, type: BindingType, id: str) -> bool:
         return bool(self._connection.execute("DELETE FROM resources WHERE type = ? AND id = ?", type, id))
 
+    def owners(self) -> list[Tenant]:
+        rows = self._connection.rows("SELECT DISTINCT namespace, script FROM resources WHERE namespace IS NOT NULL")
+        return [Tenant(namespace, script) for namespace, script in rows]
+
     def forget_tenant(self, owner: Tenant) -> None:
         """Takes everything off the list that the tenant owns."""
         self._connection.execute(

@@ -18,7 +18,7 @@ import apsw
 from runtime.telemetry.meters import BUCKETS, Counts, TenantKey
 
 DAYS_KEPT = 400
-"""How long a day's figures are kept."""
+"""How long a day's figures are kept, those of tenants that were deleted too; and the totals of a tenant without any."""
 
 GAUGES_FRESH_S = 10.0
 """Figures of a process that has not said anything for so long are not counted: it has ended."""
@@ -205,6 +205,11 @@ class Ledger:
         if self._pruned_day == day:
             return
         self._connection.execute("DELETE FROM usage WHERE day < ?", (_day(now - DAYS_KEPT * 86_400),))
+        # Deployed tenants have a row each day, for what they store: these have been gone for all that time.
+        self._connection.execute(
+            "DELETE FROM totals WHERE NOT EXISTS (SELECT 1 FROM usage AS u "
+            "WHERE u.namespace = totals.namespace AND u.script = totals.script)"
+        )
         self._connection.execute("DELETE FROM gauges WHERE written < ?", (now - 86_400,))
         self._pruned_day = day
 

@@ -30,8 +30,6 @@ class Recorder:
         self._meters = meters
         self.gauges: Callable[[], Gauges] = Gauges
         """Gives the process's figures of now."""
-        self.storage_measured = float("-inf")
-        """When somebody last looked what tenants keep on disk, by the loop's clock."""
         self._kept: dict[TenantKey, Counts] = {}
         """What could not be written: the next attempt has it too."""
         self._failing = False
