@@ -36,10 +36,10 @@ from runtime.dispatcher.request_body import complete_payload, read_payload
 
 if TYPE_CHECKING:
     from aiohttp.abc import AbstractStreamWriter
-    from aiohttp.web_protocol import RequestHandler
     from multidict import CIMultiDictProxy
 
     from runtime.dispatcher.dispatcher import Begun
+    from runtime.dispatcher.http import Connection
 
 SEND_STALL_S = 60.0
 """How long a caller may leave an answer unread before the connection is given up."""
@@ -75,7 +75,7 @@ class Exchange:
         self,
         message: RawRequestMessage,
         payload: StreamReader,
-        protocol: RequestHandler,
+        protocol: Connection,
         writer: AbstractStreamWriter | None,
         task: asyncio.Task[None] | None,
     ) -> None:
@@ -185,6 +185,7 @@ class Exchange:
 
     def send_continue(self) -> None:
         if (transport := self.protocol.transport) is not None:
+            self.protocol.flush()
             transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _content_length(self) -> int | None:
@@ -263,9 +264,10 @@ class Exchange:
             return
         size = sum(map(len, parts))
         self.sent_bytes += size
-        if size <= _JOINED_BYTES_MAX:
-            transport.write(b"".join(parts))
+        if size <= _JOINED_BYTES_MAX and self.keep_alive:
+            self.protocol.send(b"".join(parts))
         else:
+            self.protocol.flush()
             for part in parts:
                 transport.write(part)
         if self.protocol.writing_paused:

@@ -43,6 +43,9 @@ AT_ONCE_S = 0.01
 TOGETHER_S = 0.001
 """How long answers are held back for others that are sent together with them; more are left for the next round."""
 
+TOGETHER_BYTES_MAX = 256 * 1024
+"""How much is held back at most."""
+
 HEAD_LINE_BYTES_MAX = 8190
 REQUEST_HEADERS_MAX = 128
 
@@ -54,7 +57,7 @@ AtOnce = Callable[[Exchange], bytes | None]
 """The whole answer, if there is one without waiting; if not, the `Handler` gets the exchange. Must not raise."""
 
 
-class _Protocol(RequestHandler):
+class Connection(RequestHandler):
     """One connection: aiohttp's handler, with a short way for requests that are answered without waiting.
 
     aiohttp takes each message through two tasks. Only a message that stands alone on a connection that waits for it
@@ -109,6 +112,15 @@ class _Protocol(RequestHandler):
         self._next_keepalive_close_time = self._loop.time() + IDLE_S
         return answer
 
+    def send(self, data: bytes) -> None:
+        """Sends a part of an answer together with what others send in this round of the loop."""
+        if self.transport is not None:
+            self._server.send(self.transport, data)
+
+    def flush(self) -> None:
+        """Sends what `send` has taken: before anything is written past it, and before the connection is closed."""
+        self._server.flush()
+
     def take_exchange(self, *parts: Any) -> Exchange:
         """The request that has been begun, or else a new one; `parts` are what aiohttp makes a request of."""
         exchange = self._begun
@@ -148,6 +160,7 @@ class _Protocol(RequestHandler):
     def drain(self) -> None:
         """Ends the connection as soon as the request under way, if there is one, has been answered."""
         self._draining = True
+        self._server.flush()
         exchange = cast("Exchange | None", self._current_request)
         if exchange is not None:
             # Not `close`: that stops reading, and the request's body may still be coming.
@@ -171,7 +184,7 @@ class _Protocol(RequestHandler):
         return self._next_keepalive_close_time
 
 
-def _exchange(message: RawRequestMessage, payload: StreamReader, protocol: _Protocol, *parts: Any) -> Exchange:
+def _exchange(message: RawRequestMessage, payload: StreamReader, protocol: Connection, *parts: Any) -> Exchange:
     return protocol.take_exchange(message, payload, protocol, *parts)
 
 
@@ -191,10 +204,11 @@ class HttpServer(web.Server):
     ) -> None:
         self._connections_max = connections_max
         self._at_once = at_once
-        self._due: deque[_Protocol] = deque()
+        self._due: deque[Connection] = deque()
         self._answers: list[tuple[asyncio.Transport, bytes]] = []
         self._handed_over: set[asyncio.Task[Any]] = set()
         self._handler = handler
+        self._answers_bytes = 0
         super().__init__(
             cast(Any, self._handle),
             request_factory=cast(Any, _exchange),
@@ -211,7 +225,7 @@ class HttpServer(web.Server):
         )
 
     def __call__(self) -> RequestHandler:
-        return _Protocol(self, loop=self._loop, **self._kwargs)
+        return Connection(self, loop=self._loop, **self._kwargs)
 
     def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
         if len(self._connections) >= self._connections_max and not self._make_room():
@@ -220,7 +234,8 @@ class HttpServer(web.Server):
 
     def _make_room(self) -> bool:
         """Closes those that have waited longest for their caller, several at once: looking for them takes time."""
-        connections = cast("list[_Protocol]", list(self._connections))
+        self.flush()
+        connections = cast("list[Connection]", list(self._connections))
         waiting = [one for one in connections if one.waits]
         longest = nsmallest(max(1, len(connections) // 20), waiting, key=lambda one: one.waiting_since)
         for connection in longest:
@@ -228,7 +243,7 @@ class HttpServer(web.Server):
             self._connections.pop(connection, None)
         return bool(longest)
 
-    def take(self, connection: _Protocol) -> bool:
+    def take(self, connection: Connection) -> bool:
         """Takes note of a connection with one message, if there is a short way for it."""
         if self._at_once is None:
             return False
@@ -248,17 +263,29 @@ class HttpServer(web.Server):
                 self._answers.append((connection.transport, answer))
             if perf_counter() > send_at:
                 break
-        self._send()
+        self.flush()
         if due:
             self._loop.call_soon(self._answer)
 
-    def _send(self) -> None:
+    def send(self, transport: asyncio.Transport, data: bytes) -> None:
+        """Writes soon: after what else is done in this round of the loop, unless there is much to write."""
+        if not self._answers:
+            self._loop.call_soon(self.flush)
+        self._answers.append((transport, data))
+        self._answers_bytes += len(data)
+        if self._answers_bytes > TOGETHER_BYTES_MAX:
+            self.flush()
+
+    def flush(self) -> None:
+        """Writes what there is to write."""
         answers, self._answers = self._answers, []
+        self._answers_bytes = 0
         for transport, answer in answers:
-            transport.write(answer)
+            if not transport.is_closing():
+                transport.write(answer)
 
     async def _handle(self, exchange: Exchange) -> Exchange:
-        cast(_Protocol, exchange.protocol).taken()
+        exchange.protocol.taken()
         return await self._handler(exchange)
 
     def hand_over(self, exchange: Exchange) -> None:
@@ -270,7 +297,7 @@ class HttpServer(web.Server):
     async def drain(self, grace_s: float) -> None:
         """Closes idle connections, lets running requests finish for `grace_s`, then ends what is left."""
         for connection in self.connections:
-            cast(_Protocol, connection).drain()
+            cast(Connection, connection).drain()
         deadline = asyncio.get_running_loop().time() + grace_s
         # aiohttp tells of no connection's end: there is no event to wait for.
         while self._connections and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110

@@ -41,6 +41,11 @@ CALLS_PER_INSTANCE_MAX = 100_000
 INSTANCE_AGE_S_MAX = 3600.0
 RETRY_AFTER_S = 1
 
+INSTANCES_AT_ONCE = 4
+GROWTH_WAIT_S = 0.025
+"""A worker gets so many instances as soon as it has calls for them. If the processor has no time for more, further ones
+are made for calls that have waited so long: calls in more instances than the processor's caches hold take longer."""
+
 
 class Answer(NamedTuple):
     """What `fetch` gives. `body` is the receiver's to read and close."""
@@ -237,7 +242,34 @@ class WorkerPool:
                 raise WorkerUnavailable("The worker is being replaced. Try again.")
             if self._idle:
                 return self._take_idle(invocation)
+        elif self._live >= INSTANCES_AT_ONCE and self.engine.saturated and len(self._queue) < self.limits.queue_max:
+            await self._wait_for_idle()
+            if self._closed:
+                raise WorkerUnavailable("The worker is being replaced. Try again.")
+            if self._idle:
+                return self._take_idle(invocation)
+            if self._live >= self.limits.instances_max:
+                return await self._instance(invocation)
         return await self._make(invocation)
+
+    async def _wait_for_idle(self) -> None:
+        """Returns when an instance is idle, or after `GROWTH_WAIT_S`."""
+        loop = self.engine.loop
+        end = loop.time() + GROWTH_WAIT_S
+        while not (self._idle or self._closed) and loop.time() < end:
+            waiter: asyncio.Future[None] = loop.create_future()
+            self._queue.append(waiter)
+            timer = loop.call_at(end, self._wake, waiter)
+            try:
+                await waiter
+            finally:
+                timer.cancel()
+                waiter.cancel()
+
+    def _wake(self, waiter: asyncio.Future[None]) -> None:
+        if not waiter.done():
+            waiter.set_result(None)
+            self._queue.remove(waiter)
 
     def _take_idle(self, invocation: Invocation) -> Instance:
         instance = self._idle.pop()
