@@ -655,6 +655,21 @@ def test_pipelined_requests_are_answered_in_order() -> None:
     serve(handle, client)
 
 
+def test_small_answers_and_large_ones_of_a_connection_keep_their_order() -> None:
+    sizes = [3, 100_000, 5, 20_000, 1, 300_000, 16_000, 2]
+
+    async def handle(exchange: Exchange) -> None:
+        content = bytes([sizes.index(int(exchange.path[1:]))]) * int(exchange.path[1:])
+        await exchange.answer(200, "", BytesBody(content) if len(content) == 20_000 else content, "r1")
+
+    async def client(connection: Connection) -> None:
+        await connection.send(b"".join(b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % size for size in sizes))
+        for number, size in enumerate(sizes):
+            assert (await connection.answer())[2] == bytes([number]) * size
+
+    serve(handle, client)
+
+
 def test_the_rest_of_a_body_that_nobody_read_does_not_disturb_the_next_request() -> None:
     async def client(connection: Connection) -> None:
         for _ in range(2):

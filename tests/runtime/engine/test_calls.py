@@ -19,7 +19,7 @@ from runtime.engine.errors import (
 )
 from runtime.engine.invocation import UNFINISHED
 from runtime.engine.limits import Limits
-from runtime.engine.pool import Answer, WorkerPool
+from runtime.engine.pool import INSTANCES_AT_ONCE, Answer, WorkerPool
 
 
 async def fetch(pool: WorkerPool, url: str, body=None, headers: str = "") -> Answer:
@@ -233,6 +233,37 @@ def test_waiting_guests_do_not_hold_each_other_up(in_workshop):
     in_workshop(body)
 
 
+def test_a_worker_gets_few_instances_while_the_processor_has_no_time_for_more(in_workshop):
+    async def body(workshop):
+        pool, engine = workshop.pool(Limits(instances_max=50)), workshop.engine
+        engine._watch.cancel()
+        engine.saturated = True
+        answers = await asyncio.gather(*[fetch(pool, "/hello") for _ in range(200)])
+        assert {answer.body for answer in answers} == {"hello"}
+        assert INSTANCES_AT_ONCE <= pool.instances < 25
+        engine._watchdog()
+
+    in_workshop(body)
+
+
+def test_calls_that_wait_long_get_instances_of_their_own_however_busy_the_processor_is(in_workshop):
+    async def body(workshop):
+        pool, engine = workshop.pool(Limits(instances_max=50, wall_ms=60_000)), workshop.engine
+        engine._watch.cancel()
+        engine.saturated = True
+        stuck = [asyncio.create_task(fetch(pool, "/sleep_long")) for _ in range(INSTANCES_AT_ONCE + 2)]
+        while pool.instances < len(stuck):
+            await asyncio.sleep(0.01)
+        assert (await fetch(pool, "/hello")).body == "hello"
+        assert pool.queued == 0
+        for task in stuck:
+            task.cancel()
+        await asyncio.gather(*stuck, return_exceptions=True)
+        engine._watchdog()
+
+    in_workshop(body)
+
+
 def test_a_busy_tenant_does_not_stop_another(in_workshop):
     async def body(workshop):
         busy, quiet = workshop.pool(Limits(cpu_ms=300)), workshop.pool()
@@ -357,7 +388,9 @@ def test_work_that_is_to_go_on_outlives_its_caller_for_a_while(in_workshop, monk
     async def body(workshop):
         pool = workshop.pool()
         callers = [asyncio.create_task(fetch(pool, url)) for url in ("/outlive", "/outlive_long")]
-        await asyncio.sleep(0.02)
+        calls = workshop.engine.invocations
+        while len(calls) < 2 or not all(call.instance is not None and call.instance.waiting for call in calls):
+            await asyncio.sleep(0.01)
         for caller in callers:
             caller.cancel()
         await asyncio.gather(*callers, return_exceptions=True)
