@@ -264,8 +264,10 @@ class Exchange:
             return
         size = sum(map(len, parts))
         self.sent_bytes += size
+        if size <= _JOINED_BYTES_MAX:
+            parts = (b"".join(parts),)
         if size <= _JOINED_BYTES_MAX and self.keep_alive:
-            self.protocol.send(b"".join(parts))
+            self.protocol.send(*parts)
         else:
             self.protocol.flush()
             for part in parts:
