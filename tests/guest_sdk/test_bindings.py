@@ -344,6 +344,54 @@ def test_conversions_for_javascript_are_harmless(gives: Results) -> None:
     gives(code, ["v", {"a": 1}, b"bytes"])
 
 
+def test_what_else_there_is_for_javascript_is_harmless(gives: Results) -> None:
+    code = """
+    value = {"a": [1]}
+    proxy, once = ffi.create_proxy(value), ffi.create_once_callable(len)
+    ffi.destroy_proxies([proxy])
+    error = ffi.JsException("text")
+    waited = ffi.run_sync(env.KV.get("nothing"))
+    return [proxy is value, once is len, error.js_error is error, bool(ffi.jsnull), waited, ffi.to_js(value) is value]
+    """
+
+    gives(code, [True, True, True, False, None, True])
+
+
+def test_options_may_be_written_as_in_python(gives: Results) -> None:
+    code = """
+    soon = datetime.datetime.now(datetime.UTC) + datetime.timedelta(hours=1)
+    long_ago = soon - datetime.timedelta(days=1)
+    await env.KV.put("k", "v", expiration=int(soon.timestamp()), metadata={"own_name": 1})
+    expiring = (await env.KV.list(prefix="k", limit=1)).keys[0].expiration == int(soon.timestamp())
+    cached = await env.KV.get("k", cache_ttl=60)
+    for key in ("a", "b", "c"):
+        http = {"cache_control": "no-store", "cache_expiry": soon}
+        await env.BUCKET.put(key, "x", storage_class="InfrequentAccess", http_metadata=http, custom_metadata={"n": key})
+    page = await env.BUCKET.list(start_after="a", include=["customMetadata", "httpMetadata"], limit=1)
+    listed = page.objects[0]
+    between = {"uploaded_before": soon, "uploaded_after": long_ago, "seconds_granularity": True}
+    found = await env.BUCKET.get("a", only_if=between, range={"offset": 0})
+    late = await env.BUCKET.get("a", only_if={"uploaded_after": soon})
+    upload = await env.BUCKET.create_multipart_upload("m", storage_class="InfrequentAccess", custom_metadata={"n": 1})
+    uploaded = await upload.complete([await upload.upload_part(1, "x")])
+    rows = await env.DB.prepare("SELECT 1 AS one").raw(column_names=True)
+    return [
+        [expiring, cached, rows],
+        [listed.key, listed.storage_class, listed.custom_metadata, listed.http_metadata.cache_control],
+        [await found.text(), late.body, uploaded.storage_class, uploaded.custom_metadata],
+    ]
+    """
+
+    gives(
+        code,
+        [
+            [True, "v", [["one"], [1]]],
+            ["b", "InfrequentAccess", {"n": "b"}, "no-store"],
+            ["x", None, "InfrequentAccess", {"n": "1"}],
+        ],
+    )
+
+
 def test_r2_reads_once(experiment: Experiment) -> None:
     async def body(worker: Laboratory) -> None:
         with pytest.raises(GuestException, match="Body has already been used") as caught:
