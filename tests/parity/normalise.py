@@ -95,7 +95,7 @@ _D1_META_ASIDE = frozenset(
 )
 """What the sides measure, or one of them does not tell. Directed tests of Cloister look at these fields."""
 
-_D1_EXISTS = re.compile(r" already exists at offset \d+:")
+_D1_ABOUT_THE_SCHEMA = re.compile(r'( already exists|no such column: "[^"]*") at offset \d+:')
 _D1_BOOKMARK = re.compile(r"[0-9a-f]{8}-[0-9a-f]{8}-[0-9a-f]{8}-[0-9a-f]{32}")
 
 
@@ -111,7 +111,7 @@ def _d1_results(value: Any) -> Any:
         return value
     if value.keys() == {"error", "type"}:
         # SQLite forgets the place when it has found, while it prepared the statement, that the schema is another one.
-        return {**value, "error": _D1_EXISTS.sub(" already exists:", value["error"])}
+        return {**value, "error": _D1_ABOUT_THE_SCHEMA.sub(r"\1:", value["error"])}
     if value.keys() == {"count", "duration"}:
         return {"count": value["count"]}
     if value.keys() == {"success", "meta", "results"}:
@@ -143,7 +143,12 @@ def _r2(operation: Mapping[str, Any], result: Mapping[str, Any]) -> Any:
         # Miniflare breaks on a range with a length that begins at the end of its object.
         return {"error": "get: The requested range is not satisfiable (10039)", "type": "Error"}
     anything = dict.fromkeys(("version", "uploadId", "cursor", "storageClass"), _anything)
-    return replace(result, anything | {"uploaded": _moment})
+    return replace(result, anything | {"uploaded": _moment, "headers": _without_space})
+
+
+def _without_space(headers: Any) -> Any:
+    """Headers, or what is said instead. Miniflare writes metadata into them with the white space around it."""
+    return {name: value.strip(" \t\r\n") for name, value in headers.items()} if isinstance(headers, dict) else headers
 
 
 def _anything(value: Any) -> Any:

@@ -115,3 +115,12 @@ def test_r2(sides: Sides, name: str) -> None:
     ours, theirs = sides.parity("r2").both(operations)
 
     assert (outcome(ours[-1]), outcome(theirs[-1])) == (here, there)
+
+
+def test_white_space_around_metadata_does_not_get_into_headers(sides: Sides) -> None:
+    operations = [put("a", "x", httpMetadata={"contentType": " a/b\n"}), call("head", "a")]
+
+    ours, theirs = sides.parity("r2").both(operations)
+
+    types = [outcome(results[-1])["headers"]["content-type"] for results in (ours, theirs)]
+    assert types == ["a/b", " a/b\n"]
