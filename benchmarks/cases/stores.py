@@ -36,6 +36,7 @@ MIB = 1024 * 1024
 SIZES = {"1KiB": 1024, "1MiB": MIB, "100MiB": 100 * MIB}
 KEYS = 1000
 KEY_COUNTS = (1_000, 100_000, 1_000_000)
+GROWING = ("kv-get", "kv-put", "kv-list", "r2-get", "r2-list", "d1-read", "d1-insert")
 WRITERS = 32
 BATCH = 100
 INSERT = Statement("INSERT INTO rows (content) VALUES (?)", ("v" * 100,))
@@ -217,27 +218,21 @@ def _exchange(server: Server, method: str, path: str, body: bytes | None = None)
 
 
 def store_growth(plan: Plan) -> Iterator[Row]:
-    """The cost of a point read, a durable write and a listing of 1,000 keys, from 1,000 keys to 1,000,000."""
+    """The cost of point reads, durable writes and listings of 1,000 keys, from 1,000 keys to 1,000,000."""
     counts = KEY_COUNTS[:2] if plan.smoke else KEY_COUNTS
     found: dict[int, dict[str, tuple[float, ...]]] = {}
     with cloister() as server:
         server.deploy_directory(WORKERS / "stores")
-        ask(server, "kv-put", 1)
+        for operation in ("kv-put", "r2-put", "d1-prepare"):
+            ask(server, operation, 1)
         for count in counts:
+            plan.say(f"{count:,} keys")
             _fill(server, count)
-            step = max(1, count // KEYS)
-            prefixes = 0 if count == counts[0] else count // 10_000
-            number = 1 if plan.smoke else 400
             found[count] = alternate(
-                plan,
-                {
-                    "kv-get": partial(rate, server, "kv-get", number, 1, step),
-                    "kv-put": partial(rate, server, "kv-put", number // 2 + 1, 1, step),
-                    "kv-list": partial(rate, server, "kv-list", 1 if plan.smoke else 10, 1, prefixes),
-                },
+                plan, {operation: partial(_rate_among, server, operation, count, plan.smoke) for operation in GROWING}
             )
     peer = _miniflare_listing(plan, counts[-1])
-    for operation in ("kv-get", "kv-put", "kv-list"):
+    for operation in GROWING:
         for count in counts[1:]:
             first = {f"cloister at {counts[0]:,} keys": found[counts[0]][operation]}
             yield Row(
@@ -248,15 +243,31 @@ def store_growth(plan: Plan) -> Iterator[Row]:
     )
 
 
+def _rate_among(server: Server, operation: str, count: int, smoke: bool) -> float:
+    """Operations in a second on keys that are spread over all of so many, or listings by prefixes of theirs."""
+    if operation.endswith("list"):
+        return rate(server, operation, 1 if smoke else 10, 1, 0 if count == KEYS else count // 10_000)
+    return rate(server, operation, 1 if smoke else 400, 1, max(1, count // KEYS))
+
+
+_NUMBERS = "WITH RECURSIVE c (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM c WHERE n < :count - 1)"
+_KEY = "CAST(printf('key-%07d', n) AS BLOB)"
+_FILLS = {
+    "kv_namespace/*/kv.sqlite": f"{_NUMBERS} INSERT OR REPLACE INTO entries (key, value) SELECT {_KEY}, :value FROM c",
+    # All objects share the content of one, so nothing but that one is to be replaced afterwards.
+    "r2_bucket/*/r2.sqlite": f"{_NUMBERS} INSERT OR IGNORE INTO objects SELECT {_KEY}, version, size, etag, "
+    "uploaded_ms, checksums, storage_class, file, http_metadata, custom_metadata "
+    "FROM c, (SELECT * FROM objects LIMIT 1)",
+    "d1/*/database.sqlite": f"{_NUMBERS} INSERT OR IGNORE INTO rows SELECT n + 1, CAST(:value AS TEXT) FROM c",
+}
+
+
 def _fill(server: Cloister, count: int) -> None:
     """Adds keys until there are `count`, behind the server's back: by its own path it would take minutes."""
-    (path,) = (server.data / "resources").glob("*/kv_namespace/*/kv.sqlite")
-    with closing(sqlite3.connect(path, timeout=60)) as connection, connection:
-        connection.execute(
-            "WITH RECURSIVE c (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM c WHERE n < ? - 1) "
-            "INSERT OR REPLACE INTO entries (key, value) SELECT CAST(printf('key-%07d', n) AS BLOB), ? FROM c",
-            (count, VALUE),
-        )
+    for pattern, sql in _FILLS.items():
+        (path,) = (server.data / "resources").glob(f"*/{pattern}")
+        with closing(sqlite3.connect(path, timeout=60)) as connection, connection:
+            connection.execute(sql, {"count": count, "value": VALUE})
 
 
 def _miniflare_listing(plan: Plan, count: int) -> dict[str, tuple[float, ...]]:

@@ -17,6 +17,10 @@ const operations = {
   async "r2-get"(env, i) {
     if ((await (await env.R2.get(key(i))).text()).length !== OBJECT.length) throw new Error("a wrong object");
   },
+  async "r2-list"(env, i) {
+    const page = await env.R2.list({ prefix: "key-" + String(i % 1000).padStart(4, "0") });
+    if (page.objects.length !== 1000) throw new Error(`${page.objects.length} objects`);
+  },
   async "d1-read"(env, i) {
     const found = await env.DB.prepare("SELECT content FROM rows WHERE id = ?").bind(i + 1).first("content");
     if (found !== VALUE) throw new Error("a wrong row");

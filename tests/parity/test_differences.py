@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.parity.calls import Operation, call, chain, date, octets
+from tests.parity.d1 import run
 from tests.parity.sides import Sides
 
 HALF = "\ud800"
@@ -124,3 +125,12 @@ def test_white_space_around_metadata_does_not_get_into_headers(sides: Sides) -> 
 
     types = [outcome(results[-1])["headers"]["content-type"] for results in (ours, theirs)]
     assert types == ["a/b", " a/b\n"]
+
+
+def test_strict_tables_check_generated_columns(sides: Sides) -> None:
+    operations = [run("CREATE TABLE t (id INT, b BLOB AS (1 + 1)) STRICT"), run("INSERT INTO t (id) VALUES (1)")]
+
+    ours, theirs = sides.parity("d1").both(operations)
+
+    assert "cannot store INT value in BLOB column t.b" in outcome(ours[-1])
+    assert outcome(theirs[-1])["success"]

@@ -146,6 +146,8 @@ def create_table(draw: st.DrawFn) -> str:
     columns = [f"{name}{draw(TYPES)}{draw(CONSTRAINTS).replace('@', name)}" for name in "abc"]
     columns[0] += draw(REFERENCES[table])
     ending = draw(st.sampled_from(["", "", "", " WITHOUT ROWID", " STRICT"]))
+    if ending == " STRICT" and " AS (" in "".join(columns):
+        ending = ""  # the newer SQLite here checks the types of computed columns too
     return f"CREATE TABLE IF NOT EXISTS {table} ({draw(KEYS)}, {', '.join(columns)}){ending}"
 
 

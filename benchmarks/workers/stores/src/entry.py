@@ -59,6 +59,13 @@ async def r2_get(env, n, start, step):
             raise ValueError("a wrong object")
 
 
+async def r2_list(env, n, start, step):
+    for i in range(n):
+        page = await env.R2.list(prefix=f"key-{(start + i * step) % 1000:04d}")
+        if len(page.objects) != 1000:
+            raise ValueError(f"{len(page.objects)} objects")
+
+
 async def d1_prepare(env, n, start, step):
     await env.DB.prepare("CREATE TABLE IF NOT EXISTS rows (id INTEGER PRIMARY KEY, content TEXT)").run()
     await env.DB.batch([env.DB.prepare(INSERT).bind(VALUE) for _ in range(n)])
@@ -87,6 +94,7 @@ OPERATIONS = {
     "kv-list": kv_list,
     "r2-put": r2_put,
     "r2-get": r2_get,
+    "r2-list": r2_list,
     "d1-prepare": d1_prepare,
     "d1-read": d1_read,
     "d1-insert": d1_insert,
