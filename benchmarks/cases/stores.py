@@ -8,6 +8,7 @@ they are answered; Miniflare's are not.
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
 import sqlite3
 import time
@@ -69,6 +70,10 @@ def stores(plan: Plan, which: tuple[str, ...] = STORES) -> Iterator[Row]:
         loop = stack.enter_context(asyncio.Runner())
         alone = loop.run(_open(plan.directory / "alone"))
         stack.callback(lambda: loop.run(alone.close()))
+        disk = alternate(plan, {"disk": partial(_disk_rate, plan.directory, 1 if plan.smoke else 200)})
+        yield Row(
+            "stores/disk", "fsyncs/s", disk["disk"], note="4 KiB appended and on disk: the floor of a durable write"
+        )
         for operation in ("kv-put", "r2-put", "d1-prepare"):
             for asked in present.values():
                 if operation.startswith(which):
@@ -163,6 +168,16 @@ def _rate_alone(loop: asyncio.Runner, once: Callable[[int], Awaitable[object]], 
         return writers * count / (time.perf_counter() - began)
 
     return loop.run(main())
+
+
+def _disk_rate(directory: Path, count: int) -> float:
+    """Pages of a log written to disk in a second, one after another."""
+    with (directory / "log").open("wb", buffering=0) as file:
+        began = time.perf_counter()
+        for _ in range(count):
+            file.write(b"p" * 4096)
+            os.fdatasync(file.fileno())
+        return count / (time.perf_counter() - began)
 
 
 def _objects(
