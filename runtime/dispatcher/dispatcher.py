@@ -54,6 +54,8 @@ class Begun:
     invocation: Invocation | None = None
     answer: Answer | None = None
     error: Exception | None = None
+    status: int = CALLER_LEFT
+    """Of the answer, as soon as there is one."""
     totals: RequestTotals | None = None
     """What its calls came to, if it was not answered at once."""
 
@@ -131,7 +133,6 @@ class Dispatcher:
         begun = exchange.begun or self._begin(exchange)
         request_id = begun.request_id
         begun.totals = self._meters.watch(request_id)
-        status = CALLER_LEFT
         try:
             if begun.error is not None:
                 raise begun.error
@@ -139,20 +140,20 @@ class Dispatcher:
                 self._abandon(begun)
                 return exchange
             if self._operator is not None:
-                status = await self._operate(self._operator, exchange, begun)
+                await self._operate(self._operator, exchange, begun)
             else:
                 answer = begun.answer or await self._fetch(exchange, begun)
-                status = answer.status
-                await exchange.answer(status, answer.headers, answer.body, request_id)
+                begun.status = answer.status
+                await exchange.answer(answer.status, answer.headers, answer.body, request_id)
         except Exception as error:
             begun.error = error
-            status = await self._refuse(exchange, error, request_id)
+            begun.status = await self._refuse(exchange, error, request_id)
         except asyncio.CancelledError:
             exchange.leave()
             raise
         finally:
             self._meters.end(request_id)
-            self._record(exchange, begun, status, exchange.sent_bytes)
+            self._record(exchange, begun, begun.status, exchange.sent_bytes)
         return exchange
 
     def _begin(self, exchange: Exchange) -> Begun:
@@ -247,14 +248,13 @@ class Dispatcher:
             totals.outcome = outcome_of(begun.error)
         return totals
 
-    async def _operate(self, operator: Operator, exchange: Exchange, begun: Begun) -> int:
+    async def _operate(self, operator: Operator, exchange: Exchange, begun: Begun) -> None:
         self._address(exchange, begun)
         assert begun.head is not None
         body = await exchange.body(self._body_bytes_max)
         request_id_of_task.set(begun.request_id)
-        status, answer_headers, answer_body = await operator.fetch(*begun.head, body)
-        await exchange.answer(status, answer_headers, answer_body, begun.request_id)
-        return status
+        begun.status, answer_headers, answer_body = await operator.fetch(*begun.head, body)
+        await exchange.answer(begun.status, answer_headers, answer_body, begun.request_id)
 
     async def _refuse(self, exchange: Exchange, error: Exception, request_id: str) -> int:
         refused = refusal(error)
