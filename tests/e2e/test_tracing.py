@@ -148,6 +148,29 @@ def test_a_request_its_cold_start_and_its_host_calls_are_one_trace(
         assert not any(PRIVATE.encode() in body for body in collector.raw)
 
 
+DISPATCH = """
+async def fetch(request, env):
+    await env.DISPATCHER.get("rpc").echo("argument")
+    return await env.DISPATCHER.get("acme").fetch(request)
+"""
+
+
+def test_all_calls_that_dispatch_code_makes_for_a_request_are_in_its_trace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "dispatch.py").write_text(DISPATCH)
+    with traced_server(tmp_path / "data", monkeypatch, dispatcher=tmp_path / "dispatch.py") as (server, collector):
+        component = build(GUESTS / "rpc_worker", wit_directory=WIT_DIRECTORY).read_bytes()
+        assert server.deploy("rpc", component).status == 200
+
+        root, *below = asked(server, collector, "/kv/key", 6)
+
+        calls = {span.name: attributes(span)["cloister.tenant"] for span in below if span.name.startswith("worker")}
+        assert calls == {"worker call": "rpc", "worker fetch": "acme"}
+        assert {span.parent_span_id for span in below if span.name.startswith("worker")} == {root.span_id}
+        assert sum(span.name == "cold start" for span in below) == 2
+
+
 def test_an_exception_is_an_error_without_its_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with traced_server(tmp_path / "data", monkeypatch) as (server, collector):
         root, *below = asked(server, collector, f"/r2/{PRIVATE}", 2)

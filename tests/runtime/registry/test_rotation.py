@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from host_bindings.scope import Binding
+from runtime.cli import data_copy
 from runtime.engine.limits import Limits
 from runtime.registry import Registry, RegistryError, load_seal, rotate_key
 from runtime.registry.connection import RegistryConnection
@@ -162,6 +163,29 @@ def test_a_key_file_is_read_however_far_a_change_of_it_came(tmp_path: Path, cont
     file.keep(bytes(32))
     assert file.read() == [bytes(32)]
     assert file.path.read_text() == text(bytes(32)) + "\n"
+
+
+def test_a_backup_during_which_the_key_is_replaced_has_the_key_of_its_registry(
+    settings: ServerSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = ServerSettings(data=tmp_path / "copy")
+    target.data.mkdir()
+    settings.admin_token_path.write_text("x" * 43)
+    copy_file = data_copy.copy_file
+
+    def copy(source: Path, to: Path) -> None:
+        if source == settings.admin_token_path:  # the registry has been copied, the key has not
+            rotate_key(settings)
+        copy_file(source, to)
+
+    monkeypatch.setattr(data_copy, "copy_file", copy)
+    data_copy.copy_data(settings, target, lambda phrase: None)
+
+    with_registry(target, check)
+    with_registry(settings, check)
+    assert KeyFile.of(target).read()[0] == KeyFile.of(settings).read()[0]
+    rotate_key(target)
+    assert len(KeyFile.of(target).read()) == 1
 
 
 KILLED = """
