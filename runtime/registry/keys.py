@@ -25,8 +25,8 @@ def new_key() -> bytes:
 
 
 def given_keys(text: str) -> list[bytes]:
-    """The keys in a setting: one, or several with spaces between. Raises `SettingsError`."""
-    return _decode(text, "secrets_key: CLOISTER_SECRETS_KEY")
+    """The keys in the setting `secrets_key`: one, or several with spaces between. Raises `SettingsError`."""
+    return _decode(text, "secrets_key")
 
 
 @dataclass(frozen=True)
@@ -108,5 +108,5 @@ def _decode(text: str, name: str) -> list[bytes]:
             if len(key) == KEY_BYTES and key not in found:
                 found.append(key)
     if not found:
-        raise SettingsError(f"{name} must hold {KEY_BYTES} random bytes in base64 (openssl rand -base64 {KEY_BYTES})")
+        raise SettingsError(f"{name}: must hold {KEY_BYTES} random bytes in base64 (openssl rand -base64 {KEY_BYTES})")
     return found

@@ -105,7 +105,7 @@ class ServerSettings:
     admin_token: str | None = field(default=None, repr=False)
     """The management API's token; None: a random one, kept in the data directory."""
     secrets_key: str | None = field(default=None, repr=False)
-    """The key that seals tenants' secrets: 32 random bytes in base64."""
+    """The key that seals tenants' secrets: 32 random bytes in base64; while it is replaced, the new one and the old."""
     secrets_key_file: Path | None = None
     """The file that holds that key; None for both: a random one, kept in the data directory."""
     versions_kept: int = 10
