@@ -20,7 +20,7 @@ serve *arguments: _ready
 test *arguments: _ready
     @exec python -m pytest --numprocesses 2 --dist loadscope "$@"
 
-# Kill, cut off, damage and fill up in long loops, and print what was done (up to an hour)
+# Kill, cut off, damage and fill up in long loops, and print what was done (an hour and more)
 [no-exit-message]
 torture *arguments: _ready
     @exec python -m pytest tests/torture tests/hostile/test_uploads.py --full --timeout 3600 -n 0 "$@"
