@@ -66,6 +66,7 @@ class Connection:
         self.authorizer = Authorizer()
         self._deadline = math.inf
         self._overdue = False
+        self._statement = ""
         self.scanned_rows = 0
         """Rows that full scans of the present statement have stepped over."""
         self._switched = False
@@ -319,8 +320,8 @@ class Connection:
     def execute(self, sql: str, parameters: list[Any], budget: Budget) -> Outcome:
         """Runs the statements in `sql`; the rows of the last one.
 
-        `parameters` go to the last one. What is counted is counted for all of them, rows read and written as `program`
-        says: of several statements in one text only those of full scans, and the changed ones.
+        `parameters` go to the last one. Changes are counted for all of them, rows read and written for the last one, as
+        `program` says.
         """
         try:
             known = self.programs.get(sql)
@@ -354,10 +355,15 @@ class Connection:
         self._overdue = self._overdue or time.monotonic() > self._deadline
         return self._overdue
 
+    def begin_statement(self, sql: str) -> None:
+        """A tenant's statement is about to run."""
+        self._statement = sql
+        self.scanned_rows = 0
+
     def count_scan(self, event: dict[str, Any]) -> None:
-        """SQLite's callback when a statement has ended."""
+        """SQLite's callback when a statement has ended: the tenant's, or one within a virtual table."""
         steps = event["stmt_status"]["SQLITE_STMTSTATUS_FULLSCAN_STEP"]
-        if steps:
+        if steps and self._statement.startswith(event["sql"]):
             self.scanned_rows += steps + 1
 
     def note_switches(self) -> None:

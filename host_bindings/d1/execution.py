@@ -14,7 +14,7 @@ from host_bindings.d1.authorizer import reserved
 from host_bindings.d1.errors import RequestRefused
 from host_bindings.d1.limits import SqlLimits
 from host_bindings.d1.outcome import Outcome
-from host_bindings.d1.program import UNKNOWN, Program
+from host_bindings.d1.program import OF_SCHEMA, UNKNOWN, Program
 
 if TYPE_CHECKING:
     from host_bindings.d1.connection import Connection
@@ -73,8 +73,8 @@ class Execution:
     """Works on `owner`, which holds the transaction, the clock and the limits."""
 
     __slots__ = (
-        *("_budget", "_columns", "_owner", "_parameters", "_position", "_rows", "_schema_version", "_sql"),
-        "_statements",
+        *("_budget", "_changes_before_last", "_columns", "_last_begins_at", "_owner", "_parameters", "_position"),
+        *("_rows", "_schema_version", "_sql"),
     )
 
     def __init__(self, owner: Connection, sql: str, parameters: list[Any], budget: Budget) -> None:
@@ -82,7 +82,7 @@ class Execution:
         self._sql = sql
         self._parameters = parameters
         self._budget = budget
-        self._position = self._statements = 0
+        self._position = self._last_begins_at = self._changes_before_last = 0
         self._columns: list[str] = []
         self._rows: list[bytes] = []
         self._schema_version: int | None = None
@@ -90,7 +90,6 @@ class Execution:
     def run(self, cacheable: bool) -> Outcome:
         owner, sqlite = self._owner, self._owner.sqlite
         owner.authorizer.reset()
-        owner.scanned_rows = 0
         changes, row_id = sqlite.total_changes(), sqlite.last_insert_rowid()
         started = time.perf_counter()
         sqlite.trace_v2(apsw.SQLITE_TRACE_PROFILE, owner.count_scan)
@@ -102,7 +101,7 @@ class Execution:
         if owner.authorizer.alters:
             self._check_names()
         duration_ms = (time.perf_counter() - started) * 1000
-        return self._outcome(duration_ms, sqlite.total_changes() - changes, row_id, cacheable=cacheable)
+        return self._outcome(duration_ms, changes, row_id, cacheable=cacheable)
 
     def _step(self, cacheable: bool) -> None:
         cursor = self._owner.sqlite.cursor()
@@ -120,10 +119,13 @@ class Execution:
 
     def _before_statement(self, cursor: apsw.Cursor, statement: str, _: object) -> bool:
         """SQLite has prepared `statement`, the next part of the text, and is about to run it."""
+        begins_at = self._position
         self._position += len(statement)
         if not cursor.has_vdbe:
             return True
-        self._statements += 1
+        # What is metered is the last statement's.
+        self._last_begins_at, self._changes_before_last = begins_at, self._owner.sqlite.total_changes()
+        self._owner.begin_statement(statement)
         if self._position < len(self._sql) and cursor.bindings_count and not script.is_blank(self._sql, self._position):
             raise RequestRefused(errors.ONLY_LAST_HAS_PARAMETERS)
         self._columns = [column[0] for column in cursor.get_description()]
@@ -137,22 +139,27 @@ class Execution:
         if any(reserved(name) for name in self._owner.names()):
             raise RequestRefused("not authorized: SQLITE_AUTH")
 
-    def _outcome(self, duration_ms: float, changes: int, row_id_before: int, *, cacheable: bool) -> Outcome:
-        owner, before = self._owner, self._schema_version
-        row_id, scanned = owner.sqlite.last_insert_rowid(), owner.scanned_rows
-        schema_changed = before is not None and owner.schema_version() != before
+    def _outcome(self, duration_ms: float, changes_before: int, row_id_before: int, *, cacheable: bool) -> Outcome:
+        owner, sqlite, schema_before = self._owner, self._owner.sqlite, self._schema_version
+        row_id, scanned, changes = sqlite.last_insert_rowid(), owner.scanned_rows, sqlite.total_changes()
+        changes_of_last, changes = changes - self._changes_before_last, changes - changes_before
+        schema_changed = schema_before is not None and owner.schema_version() != schema_before
         may_have_grown = bool(changes or schema_changed or owner.authorizer.rewrites)
         changed = may_have_grown or row_id != row_id_before
         size = owner.size(measure=may_have_grown)
-        program = self._program(cacheable and before is None)
-        read, written = program.read(self._rows, changes, scanned), program.written(changes)
+        program = self._program(cacheable=cacheable)
+        read, written = program.read(self._rows, changes_of_last, scanned), program.written(changes_of_last)
         return Outcome(self._columns, self._rows, duration_ms, changes, row_id, changed, size, read, written)
 
-    def _program(self, has_one: bool) -> Program:
-        if not has_one or self._statements > 1 or not self._owner.looks_at_programs:
+    def _program(self, *, cacheable: bool) -> Program:
+        """Of the last statement."""
+        if self._schema_version is not None:
+            return OF_SCHEMA
+        if not cacheable or not self._owner.looks_at_programs:
             return UNKNOWN
         self._owner.see_schema()
-        return self._owner.programs.look(self._sql, self._parameters, self._columns)
+        last = self._sql[self._last_begins_at :]
+        return self._owner.programs.look(last, self._parameters, self._columns)
 
 
 def run_again(owner: Connection, sql: str, parameters: list[Any], budget: Budget, program: Program) -> Outcome:

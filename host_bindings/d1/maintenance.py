@@ -62,7 +62,7 @@ def _import(given: Import, connection: Connection, limits: SqlLimits) -> Importe
             requests = (values.StatementRequest(sql) for sql in statements if not script.is_blank(sql))
             for request in itertools.chain(requests, given.last):
                 result = connection.execute(request.sql, values.parameters(request.params), connection.budget())
-                count, written, size = count + 1, written + result.rows_written, result.size_after
+                count, written, size = count + 1, written + result.changes, result.size_after
         connection.end_request(succeeded=True)
         connection.commit()
     except UnicodeDecodeError:

@@ -21,6 +21,8 @@ _TEXT_CHARACTERS_MAX = 4096
 # What opcodes mean by their operands, in SQLite's source (vdbe.c, insert.c, delete.c).
 _COUNTS_AS_CHANGE = 0x01
 """OPFLAG_NCHANGE: in P5 of what inserts, in P2 of Delete."""
+_UPDATES = 0x04
+"""OPFLAG_ISUPDATE, in P5 of what inserts."""
 _DOES_NOTHING = 0x40
 """OPFLAG_ISNOOP, in P5 of Insert: there for hooks only."""
 _FULL_SCAN = 1
@@ -35,26 +37,27 @@ _READS = _STEPS | frozenset(
 _ONLY_COUNTS = frozenset(
     {"Init", "OpenRead", "Count", "Close", "Copy", "ResultRow", "Halt", "Transaction", "Goto", "Noop"}
 )
-_WATCHED = frozenset({"Program", "VUpdate", "VOpen", "ParseSchema", "CreateBtree", "Destroy", "SetCookie", "SqlExec"})
-"""Triggers and actions of foreign keys; virtual tables; changes of the schema."""
+_AGGREGATES = frozenset({"AggStep", "AggStep1", "AggValue", "AggFinal"})
+_WATCHED = frozenset({"Program", "VOpen"})
+"""Triggers and actions of foreign keys; virtual tables."""
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
     """Figures are D1's or, where they depend on what the rows are, lower bounds."""
 
-    written_per_change: int = 1
-    written_once: int = 0
+    written_per_change: int = 0
+    written_once: int = 1
     """If anything is changed."""
     reads: bool = True
     """Whether it reads rows at all."""
     counts: bool = False
     """It only tells how many rows a table has, and reads so many."""
     returns_what_it_reads: bool = False
-    """No row comes from anywhere but a table."""
+    """Each row comes from a table."""
     changes_what_it_reads: bool = False
     plain: bool = False
-    """Nothing needs to be watched: it scans no table and changes no schema."""
+    """Nothing needs to be watched: it scans no table."""
     columns: Sequence[str] = ()
 
     def written(self, changes: int) -> int:
@@ -71,6 +74,8 @@ class Program:
 
 
 UNKNOWN = Program()
+OF_SCHEMA = Program(written_once=0, reads=False)
+"""A change of the schema, whose rows are SQLite's own."""
 
 
 class Instruction(NamedTuple):
@@ -88,35 +93,39 @@ def understand(instructions: Iterable[Instruction]) -> Program:
     opcodes = {each.opcode for each in listed}
     if "VUpdate" in opcodes:
         # Its changes are those within the virtual table; D1 counts one for each row.
-        return Program(written_per_change=0, written_once=1)
-    if opcodes & _WATCHED:
         return UNKNOWN
-    per_change, once = _writes(listed)
+    if opcodes & _WATCHED:
+        return Program(written_per_change=1, written_once=0)
+    per_change, once, changes_what_it_reads = _writes(listed)
     results = [each for each in listed if each.opcode == "ResultRow"]
     return Program(
         written_per_change=per_change,
         written_once=once,
         reads=not opcodes.isdisjoint(_READS),
         counts="Count" in opcodes and opcodes <= _ONLY_COUNTS and [each.p2 for each in results] == [1],
-        returns_what_it_reads=len(results) == 1 and "Yield" not in opcodes,
-        changes_what_it_reads="Delete" in opcodes and "Clear" not in opcodes and "Yield" not in opcodes,
+        returns_what_it_reads=len(results) == 1 and opcodes.isdisjoint(_AGGREGATES | {"Yield"}),
+        changes_what_it_reads=changes_what_it_reads,
         plain=not any(each.opcode in _STEPS and each.p5 == _FULL_SCAN for each in listed),
     )
 
 
-def _writes(program: list[Instruction]) -> tuple[int, int]:
-    """Rows written for each changed one, and once."""
+def _writes(program: list[Instruction]) -> tuple[int, int, bool]:
+    """Rows written for each changed one, and once; whether a row must be read to be changed."""
     temporary = {each.p1 for each in program if each.opcode in _TEMPORARY}
     writing = [each for each in program if each.p1 not in temporary]
-    rows = [each for each in writing if each.opcode == "Insert" and not each.p5 & _DOES_NOTHING]
+    inserts = [each for each in writing if each.opcode == "Insert"]
+    rows = [each for each in inserts if not each.p5 & _DOES_NOTHING]
     entries = [each for each in writing if each.opcode == "IdxInsert" and not _is_partial(program, each)]
-    counted = sum(bool(each.p5 & _COUNTS_AS_CHANGE) for each in [*rows, *entries])
+    counted = [each for each in [*rows, *entries] if each.p5 & _COUNTS_AS_CHANGE]
     deletes = any(each.opcode == "Delete" and each.p2 & _COUNTS_AS_CHANGE for each in writing)
     # What is not counted as a change is the end of AUTOINCREMENT's sequence.
     once = sum(not each.p5 & _COUNTS_AS_CHANGE for each in rows)
-    if not counted or counted > 1 or deletes:
-        return 1, once  # a delete, which leaves index entries out; or an upsert, which inserts or updates
-    return len(rows) - once + len(entries), once
+    if len(counted) == 1 and not deletes:
+        # In a table WITHOUT ROWID only an insert has something for hooks.
+        updates = bool(counted[0].p5 & _UPDATES) if rows else not inserts
+        return len(rows) - once + len(entries), once, updates
+    # A delete, where index entries do not count; or an upsert, which inserts or updates.
+    return 1, once, deletes and not counted
 
 
 def _is_partial(program: list[Instruction], entry: Instruction) -> bool:
@@ -142,14 +151,16 @@ class Programs:
             self._known.clear()
 
     def look(self, sql: str, parameters: list[Any], columns: Sequence[str]) -> Program:
-        """The program of a text of one statement, which is no pragma and has been run; unless it is long."""
+        """The program of a text of one statement, which is no pragma, changes no schema, and has been run."""
         found = self._known.get(sql)
-        if found is None and len(sql) <= _TEXT_CHARACTERS_MAX:
-            try:
-                found = understand(Instruction(*row[:7]) for row in self._explain(sql, parameters))
-            except (apsw.Error, UnicodeDecodeError):  # values in the text are shown in parts
-                found = UNKNOWN
+        if found is not None:
+            return found
+        try:
+            found = understand(Instruction(*row[:7]) for row in self._explain(sql, parameters))
+        except (apsw.Error, UnicodeDecodeError):  # values in the text are shown in parts
+            found = UNKNOWN
+        if len(sql) <= _TEXT_CHARACTERS_MAX:
             found = self._known[sql] = replace(found, columns=columns)
             if len(self._known) > _KEPT:
                 self._known.popitem(last=False)
-        return found or UNKNOWN
+        return found
