@@ -118,12 +118,13 @@ def _writes(program: list[Instruction]) -> tuple[int, int, bool]:
     entries = [each for each in writing if each.opcode == "IdxInsert" and not _is_partial(program, each)]
     counted = [each for each in [*rows, *entries] if each.p5 & _COUNTS_AS_CHANGE]
     deletes = any(each.opcode == "Delete" and each.p2 & _COUNTS_AS_CHANGE for each in writing)
-    # What is not counted as a change is the end of AUTOINCREMENT's sequence.
-    once = sum(not each.p5 & _COUNTS_AS_CHANGE for each in rows)
+    # What is not counted as a change is the end of AUTOINCREMENT's sequence. A given id may leave that as it is.
+    sequences = sum(not each.p5 & _COUNTS_AS_CHANGE for each in rows)
+    once = 0 if any(each.opcode == "NotExists" for each in program) else sequences
     if len(counted) == 1 and not deletes:
         # In a table WITHOUT ROWID only an insert has something for hooks.
         updates = bool(counted[0].p5 & _UPDATES) if rows else not inserts
-        return len(rows) - once + len(entries), once, updates
+        return len(rows) - sequences + len(entries), once, updates
     # A delete, where index entries do not count; or an upsert, which inserts or updates.
     return 1, once, deletes and not counted
 

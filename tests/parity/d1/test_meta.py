@@ -72,6 +72,7 @@ BOUNDS: list[tuple[str, tuple[bool, bool]]] = [
     ("DELETE FROM t WHERE a = 1", READ),
     ("INSERT INTO t (a, b, c) VALUES (1, 102, 9)", WRITTEN),
     ("INSERT OR REPLACE INTO t (id, a, b) VALUES (1, 7, 103)", READ),
+    ("INSERT INTO counted (id, a) VALUES (7, 1)", BOTH),
     ("INSERT INTO t (b) VALUES (3) ON CONFLICT (b) DO UPDATE SET a = 9", BOTH),
     ("INSERT INTO words VALUES ('one'), ('two')", WRITTEN),
     ("CREATE TABLE other (a)", BOTH),
