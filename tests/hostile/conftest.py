@@ -18,14 +18,16 @@ from tests.hostile import bystander
 from tests.hostile.site import STORAGE, Site, open_site
 
 TIMEOUT_S = 180
+FULL_TIMEOUT_S = 3600
 DEPLOY_S = 600.0
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """A timeout of a test's own, without what its fixtures build and compile: on a busy machine that takes minutes."""
+    seconds = FULL_TIMEOUT_S if config.getoption("--full", default=False) else TIMEOUT_S
     for item in items:
         if item.path.is_relative_to(Path(__file__).parent) and item.get_closest_marker("timeout") is None:
-            item.add_marker(pytest.mark.timeout(TIMEOUT_S, func_only=True))
+            item.add_marker(pytest.mark.timeout(seconds, func_only=True))
 
 
 @pytest.fixture(scope="session")
