@@ -73,7 +73,7 @@ class Execution:
     """Works on `owner`, which holds the transaction, the clock and the limits."""
 
     __slots__ = (
-        *("_budget", "_changes_before_last", "_columns", "_last_begins_at", "_owner", "_parameters", "_position"),
+        *("_budget", "_changes_before_last", "_columns", "_last", "_owner", "_parameters", "_position"),
         *("_rows", "_schema_version", "_sql"),
     )
 
@@ -82,7 +82,8 @@ class Execution:
         self._sql = sql
         self._parameters = parameters
         self._budget = budget
-        self._position = self._last_begins_at = self._changes_before_last = 0
+        self._position = self._changes_before_last = 0
+        self._last = ""
         self._columns: list[str] = []
         self._rows: list[bytes] = []
         self._schema_version: int | None = None
@@ -119,12 +120,11 @@ class Execution:
 
     def _before_statement(self, cursor: apsw.Cursor, statement: str, _: object) -> bool:
         """SQLite has prepared `statement`, the next part of the text, and is about to run it."""
-        begins_at = self._position
         self._position += len(statement)
         if not cursor.has_vdbe:
             return True
         # What is metered is the last statement's.
-        self._last_begins_at, self._changes_before_last = begins_at, self._owner.sqlite.total_changes()
+        self._last, self._changes_before_last = statement, self._owner.sqlite.total_changes()
         self._owner.begin_statement(statement)
         if self._position < len(self._sql) and cursor.bindings_count and not script.is_blank(self._sql, self._position):
             raise RequestRefused(errors.ONLY_LAST_HAS_PARAMETERS)
@@ -158,8 +158,7 @@ class Execution:
         if not cacheable or not self._owner.looks_at_programs:
             return UNKNOWN
         self._owner.see_schema()
-        last = self._sql[self._last_begins_at :]
-        return self._owner.programs.look(last, self._parameters, self._columns)
+        return self._owner.programs.look(self._last, self._parameters, self._columns)
 
 
 def run_again(owner: Connection, sql: str, parameters: list[Any], budget: Budget, program: Program) -> Outcome:

@@ -258,6 +258,22 @@ def test_what_is_known_of_a_statement_ends_with_the_schema_that_it_was_seen_with
     assert (indexed.meta.rows_written, dropped.meta.rows_written) == (2, 1)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "INSERT INTO t VALUES (1); INSERT INTO t VALUES (2)",
+        ";; INSERT INTO t VALUES ('é'); -- one\n INSERT INTO t VALUES (x'ff'); ; /* two */",
+        "SELECT 'ü😀'; INSERT INTO t VALUES (1), (2); -- INSERT INTO t VALUES (3)",
+        "INSERT INTO t VALUES (1), (2) RETURNING a; SELECT 1",
+    ],
+)
+def test_looking_at_a_statements_program_runs_nothing(db: DatabaseUnderTest, text: str) -> None:
+    db.query("CREATE TABLE t (a)")
+    for times in (1, 2, 3):
+        db.query(text)
+        assert db.value("SELECT count(*) FROM t") == 2 * times
+
+
 def test_a_statement_that_is_run_again_gives_the_columns_of_now(db: DatabaseUnderTest) -> None:
     db.exec("CREATE TABLE t (id INTEGER PRIMARY KEY, a)\nINSERT INTO t VALUES (1, 2)")
     first, again = (db.query("SELECT * FROM t WHERE id = ?", 1) for _ in range(2))
