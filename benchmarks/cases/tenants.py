@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import statistics
+import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
 
 from benchmarks.cases.fleet import Fleet, disk_bytes, fleet, name, requests
 from benchmarks.cases.hello import is_hello
@@ -108,3 +112,24 @@ def cold(plan: Plan) -> Iterator[Row]:
     yield Row("cold/p50", "ms", (statistics.median(first_ms),), goal=Goal(5, at_most=True), note=note)
     slowest = first_ms[int(count * 0.99)]
     yield Row("cold/p99", "ms", (slowest,), goal=Goal(20, at_most=True), note=f"the slowest of {count}")
+    yield from _outside_cache(plan, count)
+
+
+def _outside_cache(plan: Plan, count: int) -> Iterator[Row]:
+    """The same where the machine code of each tenant has left the cache on disk."""
+    with tempfile.TemporaryDirectory(dir=plan.directory) as directory:
+        own = Fleet(Path(directory))
+        with cloister(data=own.data) as server:
+            own.grow(plan, server, count)
+        codes = own.data / "artifacts" / "machine-code"
+        long_ago = time.time() - 3600
+        evicted = [entry.parent for entry in codes.glob("*/*/code") if entry.stat().st_size < MIB]
+        for entry in evicted:
+            os.utime(entry, (long_ago, long_ago))
+        with cloister(data=own.data, settings={"code_cache_bytes": 1}) as server:
+            own.grow(plan, server, count + 1)
+            if len([entry for entry in evicted if entry.exists()]) > len(evicted) - count:
+                raise RuntimeError("machine code is still in the cache")
+            first_ms = sorted(server.request("/", user=name(number))[1] for number in range(count))
+    note = f"median of {count} tenants, the slowest {first_ms[-1]:.0f} ms"
+    yield Row("cold/outside-cache", "ms", (statistics.median(first_ms),), goal=Goal(80, at_most=True), note=note)

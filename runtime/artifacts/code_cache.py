@@ -3,6 +3,10 @@
 Under `machine-code/<fingerprint of the engine>/<name>/` lie `code` and `code.hmac`. Whoever is about to open the code
 holds a lease: a shared lock on its directory, which keeps every process from evicting it. When there is too much, the
 least recently used goes; a directory's time of change says when it was used.
+
+Small code that goes, a worker's own part, is packed rather than deleted: unpacking it takes milliseconds, and making it
+again a compile process. It lies in `machine-code-packed/<fingerprint>/<name>`, its HMAC first. It need not be on disk:
+what a power failure has torn is not authentic, and is made again.
 """
 
 from __future__ import annotations
@@ -15,8 +19,14 @@ from pathlib import Path
 
 from runtime.artifacts.authenticity import Authenticator
 from runtime.artifacts.files import Workspace, move_into_place, private_directory, sync, try_lock
+from runtime.artifacts.packing import Damaged, pack_bytes, unpack_bytes
 
 logger = logging.getLogger(__name__)
+
+PACKED_BYTES_MAX = 1024 * 1024
+"""Machine code that is larger is not packed when it is evicted: others share it, or it would take much room."""
+
+_HMAC_BYTES = 32
 
 _Identity = tuple[int, int, int, int]
 
@@ -54,13 +64,20 @@ class CodeCache:
         self._just_used_s = just_used_s
         self._verified: dict[str, _Identity] = {}
         """Files whose authenticity this process has checked, as they were then."""
-        private_directory(directory)
-        private_directory(self._directory)
+        packed = directory.with_name(f"{directory.name}-packed")
+        self._packed = packed / fingerprint
+        for each in (directory, self._directory, packed, self._packed):
+            private_directory(each)
+        for stale in packed.iterdir():
+            if stale != self._packed:
+                workspace.discard(stale)
 
     def lease(self, name: str) -> Lease | None:
         """The machine code of that name; None if there is none. What is not authentic is deleted, with an alert."""
         entry = self._directory / name
         descriptor = try_lock(entry, shared=True)
+        if descriptor is None and self._bring_back(name):
+            descriptor = try_lock(entry, shared=True)
         if descriptor is None:
             return None
         try:
@@ -105,6 +122,35 @@ class CodeCache:
         for engine in self._root.iterdir():
             if (engine / name).exists():
                 self._workspace.discard(engine / name)
+        (self._packed / name).unlink(missing_ok=True)
+
+    def _pack(self, entry: Path) -> None:
+        """Keeps the code of an entry that is about to go, if it is for this engine, and small."""
+        if entry.parent != self._directory or (entry / "code").stat().st_size > PACKED_BYTES_MAX:
+            return
+        content = (entry / "code.hmac").read_bytes() + pack_bytes((entry / "code").read_bytes())
+        with self._workspace.room() as room:
+            (room / entry.name).write_bytes(content)
+            (room / entry.name).replace(self._packed / entry.name)
+
+    def _bring_back(self, name: str) -> bool:
+        """Whether there is packed code of that name; puts it where it was. Whether it is authentic shows there."""
+        try:
+            content = (self._packed / name).read_bytes()
+            code = unpack_bytes(content[_HMAC_BYTES:], PACKED_BYTES_MAX)
+        except FileNotFoundError:
+            return False
+        except Damaged:
+            (self._packed / name).unlink(missing_ok=True)
+            return False
+        with self._workspace.room() as room:
+            entry = room / name
+            entry.mkdir(mode=0o700)
+            (entry / "code").write_bytes(code)
+            (entry / "code.hmac").write_bytes(content[:_HMAC_BYTES])
+            move_into_place(entry, self._directory / name)
+        self._evict(spared=name)
+        return True
 
     def _is_authentic(self, name: str, entry: Path) -> bool:
         try:
@@ -139,6 +185,7 @@ class CodeCache:
                 continue
             try:
                 self._verified.pop(entry.name, None)
+                self._pack(entry)
                 self._workspace.discard(entry)
                 excess -= size
             finally:

@@ -42,3 +42,19 @@ def unpack(source: Path, target: Path, size: int, sha256: str) -> None:
         raise Damaged from None
     if left or state.hexdigest() != sha256:
         raise Damaged
+
+
+def pack_bytes(content: bytes) -> bytes:
+    return zstandard.ZstdCompressor(level=LEVEL, write_checksum=True).compress(content)
+
+
+def unpack_bytes(packed: bytes, bytes_max: int) -> bytes:
+    """Raises `Damaged` if it is not what was packed, or more than `bytes_max`."""
+    try:
+        with zstandard.ZstdDecompressor(max_window_size=WINDOW_BYTES_MAX).stream_reader(packed) as stream:
+            content = stream.read(bytes_max + 1)
+    except zstandard.ZstdError:
+        raise Damaged from None
+    if len(content) > bytes_max:
+        raise Damaged
+    return content

@@ -252,6 +252,82 @@ def test_machine_code_in_use_stays_whatever_the_bound(bench: Bench) -> None:
     asyncio.run(main())
 
 
+def packed_codes(bench: Bench) -> list[Path]:
+    return sorted((bench.directory / "machine-code-packed").glob("*/*"))
+
+
+def refuse_to_compile(*_: object) -> None:
+    raise AssertionError("compiled, though there was packed machine code")
+
+
+def test_small_machine_code_that_was_evicted_comes_back_without_being_made_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        async with bench.store() as store:
+            one = (await store.add(bench.upload(worker("one")))).digest
+        async with bench.store(small_cache(bench, 0)) as store:
+            await store.add(bench.upload(worker("two")))
+            assert [path.name for path in packed_codes(bench)] == [one]
+            monkeypatch.setattr("runtime.artifacts.compiler.Compiler.component", refuse_to_compile)
+
+            with await store.compiled(one) as compiled:
+                assert await answer(compiled) == "one"
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("damage", [flip_a_bit, cut_in_half, empty])
+def test_packed_machine_code_that_is_not_what_this_host_made_is_made_again(
+    bench: Bench, damage: Callable[[Path], None]
+) -> None:
+    async def main() -> None:
+        async with bench.store() as store:
+            one = (await store.add(bench.upload(worker("one")))).digest
+        async with bench.store(small_cache(bench, 0)) as store:
+            await store.add(bench.upload(worker("two")))
+            damage(packed_codes(bench)[0])
+
+            with await store.compiled(one) as compiled:
+                assert await answer(compiled) == "one"
+
+    asyncio.run(main())
+
+
+def test_packed_machine_code_of_another_worker_is_made_again(bench: Bench) -> None:
+    async def main() -> None:
+        async with bench.store() as store:
+            one, two = [(await store.add(bench.upload(worker(text)))).digest for text in ("one", "two")]
+        async with bench.store(small_cache(bench, 0)) as store:
+            await store.add(bench.upload(worker("three")))
+            paths = {path.name: path for path in packed_codes(bench)}
+            shutil.copyfile(paths[two], paths[one])
+
+            with await store.compiled(one) as compiled:
+                assert await answer(compiled) == "one"
+
+    asyncio.run(main())
+
+
+def test_packed_machine_code_goes_with_its_worker_and_with_its_engine(bench: Bench) -> None:
+    async def main() -> None:
+        async with bench.store() as store:
+            await store.add(bench.upload(worker("one")))
+        async with bench.store(small_cache(bench, 0)) as store:
+            two = (await store.add(bench.upload(worker("two")))).digest
+            (packed,) = packed_codes(bench)
+            other = packed.parent.with_name("0" * 16)
+            other.mkdir()
+            (other / packed.name).write_bytes(packed.read_bytes())
+            await store.collect({two}, unused_s=0)
+            assert packed_codes(bench) == [other / packed.name]
+        async with bench.store() as store:
+            (await store.compiled(two)).release()
+            assert packed_codes(bench) == []
+
+    asyncio.run(main())
+
+
 def test_a_lease_that_is_forgotten_ends(bench: Bench) -> None:
     async def main() -> None:
         async with bench.store() as store:
