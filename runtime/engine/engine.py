@@ -56,9 +56,6 @@ IDLE_S = 60.0
 DISCARDED_AT_ONCE_MAX = 8
 """How many instances go at one look of the watchdog: each takes a part of a millisecond."""
 
-SATURATED = 0.8
-"""The part of its time that the loop's thread has a processor from which on more instances only take each other's."""
-
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -147,9 +144,7 @@ class Engine:
         """Instances without a call, least recently used first, and since when."""
         self.idle_memory_bytes = idle_memory_bytes
         self.counts = counts
-        self.saturated = False
-        """Whether the loop's thread has been at work nearly all the time between the watchdog's last two looks."""
-        self._cpu_mark_ns = self._look_cpu_ns = thread_time_ns()
+        self._cpu_mark_ns = thread_time_ns()
         self._imports = host_imports(interfaces, self.instances)
         # Kept as long as somebody has a component that needs them.
         self._components: WeakValueDictionary[Path, NativeComponent] = WeakValueDictionary()
@@ -209,11 +204,9 @@ class Engine:
         await asyncio.to_thread(self.ticker.stop)
 
     def _watchdog(self) -> None:
-        now = self.loop.time()
+        now = self.now = self.loop.time()
         self.table.beat()
-        cpu_ns = self._cpu_mark_ns = thread_time_ns()
-        self.saturated = cpu_ns - self._look_cpu_ns > SATURATED * 1e9 * (now - self.now)
-        self.now, self._look_cpu_ns = now, cpu_ns
+        self._cpu_mark_ns = thread_time_ns()
         for invocation, deadline in list(self.invocations.items()):
             if deadline <= now:
                 invocation.expire()

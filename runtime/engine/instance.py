@@ -98,6 +98,8 @@ class Instance:
         """Its number in the table of who runs."""
         self.cpu_ns = 0
         """CPU time of the current call so far."""
+        self.used_up = False
+        """Whether the current call has used up a time-slice."""
         self.calls = 0
         self.made_at = engine.now
         engine.instances[self.context] = self
@@ -179,6 +181,7 @@ class Instance:
         self.limit_reached = None
         self.guest.clock_ns = None
         self.cpu_ns = 0
+        self.used_up = False
 
     def _go_on(self) -> None:
         """Runs at once if that is fair to others, else when it is this call's turn."""
@@ -190,8 +193,9 @@ class Instance:
     def _run(self, ticks: int = 2) -> None:
         """Lets the guest go on until it is done, waits, or its time-slice ends.
 
-        That is at the second tick from now if it has just come, so that it has a whole slice; at the next if it takes
-        turns, which begin where a tick has ended another's.
+        That is at the second tick from now, so that it has a whole slice; at the next if it has used up one before: its
+        turns begin where a tick has ended another's. (A short call that was ended at the next tick would wait for all
+        others of its tenant again.)
         """
         engine = self._engine
         ticker = engine.ticker
@@ -215,13 +219,14 @@ class Instance:
             assert self._task is not None
             self._task.add_done_callback(self._answered)
         else:
+            self.used_up = True
             ticker.hurry()
             engine.turns.add(self)
 
     def resume(self) -> None:
         """Called by the scheduler when it is this instance's turn again."""
         if self._future:
-            self._run(1)
+            self._run(1 if self.used_up else 2)
 
     def _finish(self) -> None:
         native.delete_future(self._future)

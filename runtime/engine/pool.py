@@ -41,12 +41,6 @@ CALLS_PER_INSTANCE_MAX = 100_000
 INSTANCE_AGE_S_MAX = 3600.0
 RETRY_AFTER_S = 1
 
-INSTANCES_AT_ONCE = 4
-GROWTH_WAIT_S = 0.025
-"""A worker gets so many instances as soon as it has calls for them. If the processor has no time for more, further ones
-are made one by one, for calls that have waited so long: calls in more instances than the processor's caches hold take
-longer."""
-
 
 class Answer(NamedTuple):
     """What `fetch` gives. `body` is the receiver's to read and close."""
@@ -103,8 +97,6 @@ class WorkerPool:
         self._scope = scope
         self._idle: list[Instance] = []
         self._live = 0
-        self._growing = False
-        """Whether an instance is being made for a call that has waited for one."""
         self._queue: OrderedDict[asyncio.Future[None], None] = OrderedDict()
         """Those that wait for an instance, first come first served; whoever gives up leaves it at once."""
         counter = engine.counts.counter(label) if engine.counts is not None else None
@@ -245,51 +237,7 @@ class WorkerPool:
                 raise WorkerUnavailable("The worker is being replaced. Try again.")
             if self._idle:
                 return self._take_idle(invocation)
-        elif self._live >= INSTANCES_AT_ONCE and self.engine.saturated and len(self._queue) < self.limits.queue_max:
-            return await self._grow(invocation)
         return await self._make(invocation)
-
-    async def _grow(self, invocation: Invocation) -> Instance:
-        """An instance for a call while the processor is busy: one that comes free, or after a while a new one."""
-        await self._wait_for_idle()
-        if self._closed:
-            raise WorkerUnavailable("The worker is being replaced. Try again.")
-        if self._idle:
-            return self._take_idle(invocation)
-        if self._live >= self.limits.instances_max:
-            return await self._instance(invocation)
-        self._growing = True
-        try:
-            return await self._make(invocation)
-        finally:
-            self._growing = False
-            self._wake_next()
-
-    async def _wait_for_idle(self) -> None:
-        """Returns when an instance is idle or, after `GROWTH_WAIT_S`, when no other call has one made."""
-        loop = self.engine.loop
-        end = loop.time() + GROWTH_WAIT_S
-        first = True
-        while not (self._idle or self._closed) and (self._growing or loop.time() < end):
-            waiter: asyncio.Future[None] = loop.create_future()
-            self._queue[waiter] = None
-            if not first:
-                self._queue.move_to_end(waiter, last=False)
-            first = False
-            timer = loop.call_at(max(end, loop.time()), self._wake, waiter) if not self._growing else None
-            try:
-                await waiter
-            except asyncio.CancelledError:
-                self._pass_on(waiter)
-                raise
-            finally:
-                if timer is not None:
-                    timer.cancel()
-
-    def _wake(self, waiter: asyncio.Future[None]) -> None:
-        if not waiter.done():
-            waiter.set_result(None)
-            self._queue.pop(waiter, None)
 
     def _take_idle(self, invocation: Invocation) -> Instance:
         instance = self._idle.pop()

@@ -19,7 +19,7 @@ from runtime.engine.errors import (
 )
 from runtime.engine.invocation import UNFINISHED
 from runtime.engine.limits import Limits
-from runtime.engine.pool import INSTANCES_AT_ONCE, Answer, WorkerPool
+from runtime.engine.pool import Answer, WorkerPool
 
 
 async def fetch(pool: WorkerPool, url: str, body=None, headers: str = "") -> Answer:
@@ -229,37 +229,6 @@ def test_waiting_guests_do_not_hold_each_other_up(in_workshop):
         assert {answer.body for answer in answers} == {"slept"}
         # How many it takes depends on how soon the first have slept.
         assert 1 < pool.instances <= 20
-
-    in_workshop(body)
-
-
-def test_a_worker_gets_few_instances_while_the_processor_has_no_time_for_more(in_workshop):
-    async def body(workshop):
-        pool, engine = workshop.pool(Limits(instances_max=50)), workshop.engine
-        engine._watch.cancel()
-        engine.saturated = True
-        answers = await asyncio.gather(*[fetch(pool, "/hello") for _ in range(200)])
-        assert {answer.body for answer in answers} == {"hello"}
-        assert INSTANCES_AT_ONCE <= pool.instances < 25
-        engine._watchdog()
-
-    in_workshop(body)
-
-
-def test_calls_that_wait_long_get_instances_of_their_own_however_busy_the_processor_is(in_workshop):
-    async def body(workshop):
-        pool, engine = workshop.pool(Limits(instances_max=50, wall_ms=60_000)), workshop.engine
-        engine._watch.cancel()
-        engine.saturated = True
-        stuck = [asyncio.create_task(fetch(pool, "/sleep_long")) for _ in range(INSTANCES_AT_ONCE + 2)]
-        while pool.instances < len(stuck):
-            await asyncio.sleep(0.01)
-        assert (await fetch(pool, "/hello")).body == "hello"
-        assert pool.queued == 0
-        for task in stuck:
-            task.cancel()
-        await asyncio.gather(*stuck, return_exceptions=True)
-        engine._watchdog()
 
     in_workshop(body)
 

@@ -16,6 +16,7 @@ class Busy:
 
     def __init__(self, turns: Turns, tenant: str, slices: int, record: list[str]) -> None:
         self.turns, self.tenant, self.left, self.record = turns, tenant, slices, record
+        self.used_up = True
 
     def resume(self) -> None:
         self.record.append(self.tenant)
@@ -84,6 +85,7 @@ def test_what_sockets_bring_during_a_turn_is_answered_before_the_next():
 
     class Loop:
         tenant = "heavy"
+        used_up = True
 
         def resume(self):
             record.append("turn")
