@@ -86,11 +86,20 @@ async def _serve(directory: Path, name: str, settings: ServerSettings, listening
     # It has a line for each change, as this command has.
     logging.getLogger("watchfiles").setLevel(logging.WARNING)
     client = AdminClient(listening.admin_port, listening.admin_token)
-    await asyncio.to_thread(_deploy, directory, name, client, settings)
-    address = f"http://{listening.host}:{listening.port}/"
-    click.echo(f"{name} is ready: {address} (management on port {listening.admin_port}; Ctrl-C ends it)")
-    async for _ in awatch(*_watched(directory), step=_SETTLE_MS):
+    changes = awatch(*_watched(directory), step=_SETTLE_MS)
+    # Watched before the first build reads the files: what is saved meanwhile is a change.
+    change = asyncio.ensure_future(anext(changes))
+    await asyncio.sleep(0)
+    try:
         await asyncio.to_thread(_deploy, directory, name, client, settings)
+        address = f"http://{listening.host}:{listening.port}/"
+        click.echo(f"{name} is ready: {address} (management on port {listening.admin_port}; Ctrl-C ends it)")
+        while True:
+            await change
+            await asyncio.to_thread(_deploy, directory, name, client, settings)
+            change = asyncio.ensure_future(anext(changes))
+    finally:
+        change.cancel()
 
 
 def _watched(directory: Path) -> set[Path]:
