@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -125,11 +126,12 @@ class CodeCache:
         (self._packed / name).unlink(missing_ok=True)
 
     def _pack(self, entry: Path) -> None:
-        """Keeps the code of an entry that is about to go, if it is for this engine, and small."""
-        if entry.parent != self._directory or (entry / "code").stat().st_size > PACKED_BYTES_MAX:
-            return
-        content = (entry / "code.hmac").read_bytes() + pack_bytes((entry / "code").read_bytes())
-        with self._workspace.room() as room:
+        """Keeps the code of an entry that is about to go, if it is for this engine, and small, and it can be done."""
+        # A full disk or a missing seal must not keep the entry from going.
+        with suppress(OSError), self._workspace.room() as room:
+            if entry.parent != self._directory or (entry / "code").stat().st_size > PACKED_BYTES_MAX:
+                return
+            content = (entry / "code.hmac").read_bytes() + pack_bytes((entry / "code").read_bytes())
             (room / entry.name).write_bytes(content)
             (room / entry.name).replace(self._packed / entry.name)
 

@@ -294,6 +294,20 @@ def test_packed_machine_code_that_is_not_what_this_host_made_is_made_again(
     asyncio.run(main())
 
 
+def test_machine_code_that_cannot_be_packed_is_evicted_all_the_same(bench: Bench) -> None:
+    async def main() -> None:
+        async with bench.store() as store:
+            one = (await store.add(bench.upload(worker("one")))).digest
+        unseal(bench.code(one))
+        async with bench.store(small_cache(bench, 0)) as store:
+            two = (await store.add(bench.upload(worker("two")))).digest
+
+            assert bench.codes() == {two}
+            assert packed_codes(bench) == []
+
+    asyncio.run(main())
+
+
 def test_packed_machine_code_of_another_worker_is_made_again(bench: Bench) -> None:
     async def main() -> None:
         async with bench.store() as store:
