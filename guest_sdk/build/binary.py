@@ -6,7 +6,7 @@ Sources: https://github.com/WebAssembly/component-model (design/mvp/Binary.md) a
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from guest_sdk.build.errors import BuildError
@@ -65,6 +65,12 @@ def vector(items: Iterable[bytes]) -> bytes:
 
 def section(identity: int, content: bytes) -> bytes:
     return bytes((identity,)) + sized(content)
+
+
+def instantiation(module: int, given: Mapping[str, int]) -> bytes:
+    """A core instance of a module that imports from other core instances, by name."""
+    arguments = vector(sized(name.encode()) + b"\x12" + u32(instance) for name, instance in given.items())
+    return b"\x00" + u32(module) + arguments
 
 
 class Reader:

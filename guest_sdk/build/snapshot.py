@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from guest_sdk.build import binary
-from guest_sdk.build.binary import CORE_PREAMBLE, Layout, read_layout, s32, section, sized, u32, vector
+from guest_sdk.build.binary import CORE_PREAMBLE, Layout, instantiation, read_layout, s32, section, sized, u32, vector
 
 READ, SIZE, FINISH = "cloister-read", "cloister-size", "cloister-finish"
 """Exports of the instrumented base: part of its memory as ISO 8859-1 text; its size in pages of 64 KiB; makes libc and
@@ -70,7 +70,7 @@ def instrumented(base: bytes) -> bytes:
     return base + b"".join(
         (
             section(binary.CORE_MODULE, _window()),
-            section(binary.CORE_INSTANCE, vector([_instance(len(layout.modules), given)])),
+            section(binary.CORE_INSTANCE, vector([instantiation(len(layout.modules), given)])),
             section(binary.ALIAS, vector(aliases)),
             section(binary.TYPE, vector(kinds)),
             section(binary.CANON, vector(lifts)),
@@ -85,7 +85,7 @@ def with_changes(base: bytes, changes: list[Change], grown_pages: int) -> bytes:
     return base + b"".join(
         (
             section(binary.CORE_MODULE, patch(changes, grown_pages)),
-            section(binary.CORE_INSTANCE, vector([_instance(len(layout.modules), _memory_of(base, layout))])),
+            section(binary.CORE_INSTANCE, vector([instantiation(len(layout.modules), _memory_of(base, layout))])),
         )
     )
 
@@ -138,11 +138,6 @@ def _memory_of(base: bytes, layout: Layout) -> dict[str, int]:
 
 def _name(text: str) -> bytes:
     return sized(text.encode())
-
-
-def _instance(module: int, given: dict[str, int]) -> bytes:
-    arguments = vector(_name(name) + b"\x12" + u32(instance) for name, instance in given.items())
-    return b"\x00" + u32(module) + arguments
 
 
 def _function_type(parameters: tuple[bytes, ...], result: bytes | None) -> bytes:

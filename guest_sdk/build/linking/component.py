@@ -28,6 +28,7 @@ from guest_sdk.build.binary import (
     PREAMBLE_BYTES,
     Reader,
     Unknown,
+    instantiation,
     section,
     sections,
     sized,
@@ -351,9 +352,9 @@ class _Linker:
         host_functions = [item for item in outline.items[FUNCTION] if isinstance(item, _HostFunction)]
         early = [item for item in host_functions if item.number in self._host]
         aliases = [(sort, item) for item, sort in self._needed.items() if isinstance(item, _Alias)]
-        late = [item for item in self._needed if isinstance(item, _HostFunction) and item not in early]
+        late = [item for item in self._needed if isinstance(item, _HostFunction) and item.needs_guest]
         host = _put_together({str(old): (FUNCTION, new) for new, old in enumerate(self._host)})
-        instances = [host, _instance_of(0, {EXTERNAL: 0})]
+        instances = [host, instantiation(0, {EXTERNAL: 0})]
         apart: list[bytes] = []
         modules = [merged]
         for index in self._apart:
@@ -382,7 +383,7 @@ class _Linker:
             }
             given[origin] = first + len(given)
             yield _put_together(items)
-        yield _instance_of(module, given)
+        yield instantiation(module, given)
 
     def _declared(self, function: _HostFunction) -> bytes:
         return function.head + (b"" if function.options is None else self._options(function.options))
@@ -401,11 +402,6 @@ class _Linker:
 
 def _put_together(items: Mapping[str, tuple[int, int]]) -> bytes:
     return b"\x01" + vector(sized(name.encode()) + bytes((sort,)) + u32(index) for name, (sort, index) in items.items())
-
-
-def _instance_of(module: int, given: Mapping[str, int]) -> bytes:
-    arguments = vector(sized(name.encode()) + bytes((_INSTANCE_SORT,)) + u32(one) for name, one in given.items())
-    return b"\x00" + u32(module) + arguments
 
 
 def _alias_of(sort: int, instance: int, name: str) -> bytes:
