@@ -21,6 +21,7 @@ from aiohttp.web_protocol import RequestHandler
 
 from runtime.dispatcher.errors import Refused, answer_of
 from runtime.dispatcher.exchange import Exchange
+from runtime.dispatcher.hangup import HangUps
 
 if TYPE_CHECKING:
     from aiohttp.web_protocol import _ErrInfo
@@ -111,6 +112,20 @@ class Connection(RequestHandler):
         parser.message_consumed()
         self._next_keepalive_close_time = self._loop.time() + IDLE_S
         return answer
+
+    def eof_received(self) -> None:
+        """The caller has sent its last byte: the event loop closes the connection, and the request under way ends.
+
+        It may only have closed its sending side and still wait for the answer. That looks like a caller that has gone,
+        until something is sent to it, and such callers are many, while hardly anybody closes one side alone. So it is
+        as with nginx when it passes requests on, and with Node: what is answered by then is sent, nothing after it.
+        """
+        self._server.flush()
+
+    def _pause_transport_reading(self) -> None:
+        super()._pause_transport_reading()
+        if self.transport is not None:
+            self._server.hang_ups.watch(self.transport)
 
     def send(self, data: bytes) -> None:
         """Sends a part of an answer together with what others send in this round of the loop."""
@@ -223,6 +238,7 @@ class HttpServer(web.Server):
             max_field_size=HEAD_LINE_BYTES_MAX,
             max_headers=REQUEST_HEADERS_MAX,
         )
+        self.hang_ups = HangUps(self._loop)
 
     def __call__(self) -> RequestHandler:
         return Connection(self, loop=self._loop, **self._kwargs)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import resource
 import socket
+import struct
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -222,6 +223,7 @@ def test_callers_that_never_read_hold_nothing_for_long(site: Site) -> None:
 
 
 LEAVERS = 100
+UNREAD_LEAVERS = 10
 LEFT_S = 60.0
 """Far below the limits of a tenant whose callers leave: what comes free in this time was freed by their leaving."""
 
@@ -255,6 +257,27 @@ def test_a_caller_that_leaves_ends_its_request(site: Site, attack: str) -> None:
     canceled = [line for line in site.access_lines(tenant) if line["outcome"] == "canceled"]
     assert len(canceled) >= LEAVERS
     assert {line["status"] for line in canceled} <= ({200, 499} if "body" in attack else {499})
+
+
+@pytest.mark.parametrize("parting", [b"", struct.pack("ii", 1, 0)], ids=["close", "reset"])
+def test_a_caller_that_leaves_while_it_sends_a_body_that_nobody_reads_ends_its_request(
+    site: Site, parting: bytes
+) -> None:
+    site.deploy("left-unread", cpu_ms=300_000, wall_ms=600_000)
+    assert site.call("left-unread", "sized?5").status == 200
+    request = HEAD.replace(b"tenant", b"left-unread").replace(b"/echo", b"/wait_for_nothing")
+
+    def strike() -> None:
+        with ExitStack() as stack:
+            for _ in range(UNREAD_LEAVERS):
+                connection = stack.enter_context(connect(site))
+                connection.sendall(request + b"Content-Length: 9000000\r\n\r\n" + bytes(900_000))
+                if parting:
+                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, parting)
+            wait_until(lambda: calls_running(site, "left-unread") >= UNREAD_LEAVERS, "they did not begin", LEFT_S)
+        wait_until(lambda: calls_running(site, "left-unread") == 0, "the instances did not come free", LEFT_S)
+
+    site.attack(strike)
 
 
 @pytest.mark.parametrize("attack", ["work_until", "work_until_and_stream"])
