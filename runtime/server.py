@@ -34,6 +34,7 @@ from runtime.dispatcher.observation import VersionObserver, gauges
 from runtime.dispatcher.operator import load_operator
 from runtime.dispatcher.resolver import USER_HEADER
 from runtime.dispatcher.tracing import traced
+from runtime.dispatcher.upstream import Upstream
 from runtime.engine.engine import Engine
 from runtime.engine.limits import LimitPolicy, Limits
 from runtime.engine.rate import SharedCounts
@@ -275,11 +276,16 @@ async def _start(
     operator = None
     if settings.dispatcher is not None:
         operator = load_operator(settings.dispatcher, namespace, settings.uploads_directory)
+    upstream = None
+    if settings.upstream is not None:
+        upstream = Upstream(settings.upstream)
+        stack.push_async_callback(upstream.close)
     dispatcher = Dispatcher(
         namespace,
         await asyncio.to_thread(open_resolver, settings, registry.tokens),
         body_bytes_max=settings.request_body_bytes_max,
         operator=operator,
+        upstream=upstream,
         access=log if settings.access_log else None,
         meters=observatory.meters,
         tracing=tracing,

@@ -155,3 +155,13 @@ def test_the_grafana_dashboard_asks_for_metrics_that_there_are() -> None:
         offered |= {metric.name + suffix for suffix in suffixes}
 
     assert asked and asked <= offered
+
+
+def test_the_unit_of_a_group_gives_up_what_the_servers_does() -> None:
+    server, group = ((ROOT / "packaging" / name).read_text() for name in ("cloister.service", "cloister@.service"))
+    own = ("Description=", "User=", "Group=", "Environment", "StateDirectory=", "CacheDirectory=")
+
+    def shared(unit: str) -> list[str]:
+        return [line for line in unit.partition("[Unit]")[2].splitlines() if not line.startswith(own)]
+
+    assert shared(group) == shared(server)

@@ -44,6 +44,7 @@ _PROCESS_GAUGES = {
     "process_open_files": ("cloister_process_open_files", "Open files of a server process"),
     "process_threads": ("cloister_process_threads", "Threads of a server process"),
     "unknown_requests": ("cloister_unknown_tenant_requests", "Requests since the start for tenants that do not exist"),
+    "forwarded_requests": ("cloister_forwarded_requests", "Requests since the start for tenants of the server behind"),
 }
 
 

@@ -28,6 +28,7 @@ from runtime.telemetry.tracing import Tracing
 if TYPE_CHECKING:
     from runtime.dispatcher.operator import Operator
     from runtime.dispatcher.resolver import Resolver
+    from runtime.dispatcher.upstream import Upstream
     from runtime.engine.invocation import Invocation
     from runtime.engine.pool import Answer
     from runtime.telemetry.logs import Log
@@ -58,13 +59,15 @@ class Begun:
     """Of the answer, as soon as there is one."""
     totals: RequestTotals | None = None
     """What its calls came to, if it was not answered at once."""
+    forwarded: bool = False
+    """Whether it was the server's behind this one."""
 
 
 class Dispatcher:
     """Handles exchanges: see `runtime.dispatcher.http`.
 
-    Without `operator` every request goes to the `fetch` of the tenant that `resolver` names. `access` is where each
-    request leaves its line.
+    Without `operator` every request goes to the `fetch` of the tenant that `resolver` names. `upstream` gets those for
+    tenants that are not deployed here. `access` is where each request leaves its line.
     """
 
     def __init__(
@@ -74,6 +77,7 @@ class Dispatcher:
         *,
         body_bytes_max: int,
         operator: Operator | None = None,
+        upstream: Upstream | None = None,
         access: Log | None = None,
         meters: Meters | None = None,
         tracing: Tracing | None = None,
@@ -82,6 +86,7 @@ class Dispatcher:
         self._resolver = resolver
         self._body_bytes_max = body_bytes_max
         self._operator = operator
+        self._upstream = upstream
         self._access = access
         self._meters = meters or Meters()
         self._tracing = tracing
@@ -106,6 +111,8 @@ class Dispatcher:
         begun = exchange.begun = self._begin(exchange)
         try:
             self._address(exchange, begun)
+            if begun.forwarded:
+                return None
             begun.body = exchange.body_at_hand(self._body_bytes_max)
             assert begun.head is not None
             invocation = begun.invocation = self._namespace.begin_fetch(
@@ -139,7 +146,11 @@ class Dispatcher:
             if exchange.left:
                 self._abandon(begun)
                 return exchange
-            if self._operator is not None:
+            if begun.head is None:
+                self._address(exchange, begun)
+            if begun.forwarded:
+                await self._forward(exchange, begun)
+            elif self._operator is not None:
                 await self._operate(self._operator, exchange, begun)
             else:
                 answer = begun.answer or await self._fetch(exchange, begun)
@@ -189,12 +200,22 @@ class Dispatcher:
         if self._operator is not None:
             begun.script = begun.script or exchange.headers.get(self._resolver.identity_header, "")
         begun.head = exchange.method, url, headers
+        if self._upstream is not None:
+            # What cannot be a script's name is nobody's, here or there.
+            begun.forwarded = NAME_PATTERN.fullmatch(begun.script) is not None and begun.script not in self._namespace
+
+    async def _forward(self, exchange: Exchange, begun: Begun) -> None:
+        assert begun.head is not None and self._upstream is not None
+        body = await exchange.body(self._body_bytes_max)
+        identity = self._resolver.identity_header, begun.script
+        answer = await self._upstream.fetch(*begun.head, body, identity=identity)
+        begun.status = answer.status
+        await exchange.answer(answer.status, answer.headers, answer.body, begun.request_id)
 
     async def _fetch(self, exchange: Exchange, begun: Begun) -> Answer:
         if begun.invocation is not None:
             return await begun.invocation.pool.finish_fetch(begun.invocation)
-        if begun.head is None:
-            self._address(exchange, begun)
+        if begun.body is None:
             begun.body = await exchange.body(self._body_bytes_max)
         assert begun.head is not None
         return await self._namespace.fetch(begun.script, *begun.head, begun.body, request_id=begun.request_id)
@@ -204,7 +225,9 @@ class Dispatcher:
         wall_ms = (perf_counter_ns() - begun.started_ns) / 1e6
         bytes_in = exchange.received_bytes
         tenant = self._namespace.tenant(begun.script)
-        if tenant is None:
+        if begun.forwarded:
+            self._meters.forwarded += 1
+        elif tenant is None:
             self._meters.unknown += 1
         else:
             self._meters.of(tenant.namespace, tenant.script).request(status, wall_ms, bytes_in, bytes_out)
@@ -237,7 +260,7 @@ class Dispatcher:
     def _totals_of(self, begun: Begun) -> RequestTotals:
         """Of a request whose call is not over, was over before anybody asked, or never was."""
         if begun.invocation is None:
-            totals = RequestTotals()
+            totals = RequestTotals(outcome="forwarded") if begun.forwarded else RequestTotals()
         else:
             invocation = begun.invocation
             observer = invocation.pool.observer
@@ -249,7 +272,6 @@ class Dispatcher:
         return totals
 
     async def _operate(self, operator: Operator, exchange: Exchange, begun: Begun) -> None:
-        self._address(exchange, begun)
         assert begun.head is not None
         body = await exchange.body(self._body_bytes_max)
         request_id_of_task.set(begun.request_id)

@@ -15,6 +15,10 @@ the host's or of a tenant's in it that the caller may not see.
     exception                500    the tenant's code raised an error that it did not catch
     internal                 500    a fault of the host's; its log has the details
     invalid_answer           502    the tenant's answer cannot be put on the wire
+    upstream_failed          502    the server behind this one, which may have the tenant, broke the request off
+    upstream_unavailable     503    it cannot be reached
+    upstream_timeout         504    it does not answer
+    upstream_loop            508    the request goes round in circles
     (the engine's codes)            limits and traps: see `runtime.engine.errors`
 """
 

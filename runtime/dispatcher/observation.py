@@ -110,5 +110,5 @@ def gauges(namespace: DispatchNamespace, meters: Meters) -> Gauges:
         TenantKey(tenant.namespace, tenant.script): {"instances": instances, "running": running, "queued": queued}
         for tenant, (instances, running, queued) in namespace.load().items()
     }
-    values[PROCESS] = {**process_gauges(), "unknown_requests": meters.unknown}
+    values[PROCESS] = {**process_gauges(), "unknown_requests": meters.unknown, "forwarded_requests": meters.forwarded}
     return Gauges(values)

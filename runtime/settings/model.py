@@ -75,6 +75,8 @@ class ServerSettings:
     that authenticates callers, or where everybody may call every tenant."""
     namespace: str = "production"
     """The dispatch namespace in which the dispatcher looks scripts up."""
+    upstream: str | None = None
+    """The address of the server behind this one, which gets the requests for tenants that are not deployed here."""
     confinement: ConfinementMode = "auto"
     """Whether server processes give up files, connections and system calls that they do not need: as far as the kernel
     can, or not at all; `require` does not start where it cannot."""
@@ -151,6 +153,7 @@ class ServerSettings:
         _check(0 <= self.versions_kept <= 1000, "versions_kept", "0 to 1000")
         _check(0 < self.versions_kept_days <= 36_500, "versions_kept_days", "a number of days up to 36500")
         self._check_resolver()
+        self._check_upstream()
         self._check_traces()
         modes = get_args(ConfinementMode)
         _check(self.confinement in modes, "confinement", f"one of {', '.join(modes)}")
@@ -184,6 +187,17 @@ class ServerSettings:
         except ValueError:
             _check(False, "trusted_proxies", "addresses or networks like 10.0.0.0/8, with commas between")
 
+    def _check_upstream(self) -> None:
+        if self.upstream is None:
+            return
+        try:
+            address = urlsplit(self.upstream)
+            fits = self.upstream == f"http://{address.netloc}" and bool(address.hostname) and "@" not in address.netloc
+            fits = fits and address.port != 0
+        except ValueError:
+            fits = False
+        _check(fits, "upstream", "an address like http://127.0.0.1:8797, without a path")
+
     def _check_traces(self) -> None:
         _check(0 <= self.traces_ratio <= 1, "traces_ratio", "0 to 1")
         try:
@@ -192,6 +206,11 @@ class ServerSettings:
         except ValueError:
             fits = False
         _check(fits, "traces_endpoint", "an address like http://127.0.0.1:4318/v1/traces")
+
+    @property
+    def upstream_port(self) -> int | None:
+        """That server's. Raises ValueError for what is none."""
+        return None if self.upstream is None else urlsplit(self.upstream).port or 80
 
     @property
     def traces_port(self) -> int:

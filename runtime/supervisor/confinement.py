@@ -10,7 +10,8 @@ def confine(settings: ServerSettings, *, system_calls_denied: bool) -> Confineme
     """Takes effect for good, for this process and those that it starts: only the data directory can be written.
 
     Dispatch code, which is the operator's, may be read, call out, and use `confinement_paths`. Traces may go to the
-    collector's port. Raises `SettingsError` where a confinement that is required cannot be had.
+    collector's port, requests to that of the server behind. Raises `SettingsError` where a confinement that is required
+    cannot be had.
     """
     if settings.confinement == "off":
         return Confinement(landlock=0, system_calls=False)
@@ -21,6 +22,7 @@ def confine(settings: ServerSettings, *, system_calls_denied: bool) -> Confineme
     writable = [settings.data, *settings.confinement_paths]
     try:
         ports = [settings.traces_port] if settings.traces else []
+        ports += [] if settings.upstream_port is None else [settings.upstream_port]
         landlock = confine_server(readable, writable, network=settings.dispatcher is not None, ports=ports)
     except OSError as error:
         if settings.confinement == "require":

@@ -106,6 +106,8 @@ class Meters:
         self._totals: dict[str, RequestTotals] = {}
         self.unknown = 0
         """Requests for tenants that do not exist."""
+        self.forwarded = 0
+        """Requests that the server behind this one has answered."""
 
     def of(self, namespace: str, script: str) -> TenantMeter:
         """The meter of a tenant that exists: names that callers make up would fill the memory."""

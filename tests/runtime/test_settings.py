@@ -55,6 +55,12 @@ def test_every_sort_of_setting_can_be_read_from_the_environment() -> None:
         ("TRACES_ENDPOINT", "collector:4318"),
         ("TRACES_ENDPOINT", "http://collector:port/"),
         ("TRACES_ENDPOINT", "http://"),
+        ("UPSTREAM", "127.0.0.1:8797"),
+        ("UPSTREAM", "https://127.0.0.1:8797"),
+        ("UPSTREAM", "http://127.0.0.1:8797/path"),
+        ("UPSTREAM", "http://user:secret@127.0.0.1:8797"),
+        ("UPSTREAM", "http://127.0.0.1:0"),
+        ("UPSTREAM", "http://[::1"),
     ],
 )
 def test_a_wrong_setting_is_named_and_a_wrong_token_is_not_shown(name: str, value: str) -> None:

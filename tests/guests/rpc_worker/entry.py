@@ -32,7 +32,8 @@ class Default(WorkerEntrypoint):
             return Response.json({"url": request.url, "headers": dict(request.headers)})
         if path == "echo":
             return Response(
-                request.body, headers={"x-method": request.method, "x-length": str(request.headers["content-length"])}
+                request.body,
+                headers={"x-method": request.method, "x-length": str(request.headers.get("content-length"))},
             )
         return Response.json({"method": request.method, "url": request.url, "user": request.headers["x-user-id"]})
 
