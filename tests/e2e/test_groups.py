@@ -181,10 +181,9 @@ def test_an_answer_that_breaks_off_is_not_taken_for_a_whole_one(front: Server) -
     connection = http.client.HTTPConnection("127.0.0.1", front.port, timeout=60)
     connection.request("GET", "/broken", headers={"X-User-ID": "stranger"})
 
-    answer = connection.getresponse()
-
-    with pytest.raises((http.client.IncompleteRead, ConnectionError)):
+    with connection.getresponse() as answer, pytest.raises((http.client.IncompleteRead, ConnectionError)):
         answer.read()
+
     connection.close()
 
 
@@ -257,8 +256,8 @@ def test_a_body_is_never_sent_twice(tmp_path: Path) -> None:
             connection.request(
                 "PUT", "/", body=iter([b"content"]), headers={"X-User-ID": "stranger"}, encode_chunked=True
             )
-            second = connection.getresponse()
-            content = json.loads(second.read())
+            with connection.getresponse() as second:
+                content = json.loads(second.read())
             connection.close()
     finally:
         listener.close()
