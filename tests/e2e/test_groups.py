@@ -8,7 +8,7 @@ import os
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import suppress
 from pathlib import Path
 
 import jwt
@@ -62,12 +62,13 @@ def front(tmp_path_factory: pytest.TempPathFactory, component: bytes, behind: Se
 
 
 def wire(server: Server, request: bytes) -> bytes:
-    """What comes back, to its end, for bytes on the wire."""
+    """What comes back, to the connection's end, for bytes on the wire."""
     with socket.create_connection(("127.0.0.1", server.port), timeout=60) as caller:
         caller.sendall(request)
         answer = b""
-        while piece := caller.recv(65536):
-            answer += piece
+        with suppress(ConnectionResetError):
+            while piece := caller.recv(65536):
+                answer += piece
         return answer
 
 
@@ -179,12 +180,11 @@ def test_a_body_that_is_too_large_is_refused(front: Server) -> None:
 
 
 def test_an_answer_that_breaks_off_is_not_taken_for_a_whole_one(front: Server) -> None:
-    with closing(http.client.HTTPConnection("127.0.0.1", front.port, timeout=60)) as connection:
-        connection.request("GET", "/broken", headers={"X-User-ID": "stranger"})
+    answer = wire(front, b"GET /broken HTTP/1.1\r\nHost: x\r\nX-User-ID: stranger\r\nConnection: close\r\n\r\n")
 
-        # The reset may come before the answer's head has been read, or after it.
-        with pytest.raises((http.client.IncompleteRead, ConnectionError)), connection.getresponse() as answer:
-            answer.read()
+    # A reset overtakes what was sent before it: the server in front may not have seen the answer's head.
+    assert not answer.endswith(b"0\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 502 ") or b"\r\ntransfer-encoding: chunked\r\n" in answer or not answer
 
 
 def test_a_caller_that_leaves_ends_the_work_behind(front: Server, behind: Server) -> None:
