@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from host_bindings.body import Body, Payload
 from runtime.dispatcher.errors import Refused, WorkerNotFound, answer_of, refusal
 from runtime.dispatcher.exchange import Exchange
-from runtime.dispatcher.framing import REQUEST_DROPPED
+from runtime.dispatcher.framing import REQUEST_DROPPED, InvalidRequest
 from runtime.dispatcher.namespace import DispatchNamespace
 from runtime.dispatcher.observation import outcome_of
 from runtime.dispatcher.stub import request_id_of_task
@@ -191,6 +191,8 @@ class Dispatcher:
         if exchange.method == "CONNECT":
             exchange.keep_alive = False
             raise Refused(405, "method_not_allowed", "CONNECT is not served here.")
+        if exchange.message.version.major != 1:
+            raise InvalidRequest("Only HTTP/1.0 and HTTP/1.1 are served here.")
         url = exchange.url()
         headers = exchange.header_text(self._identity, self._dropped)
         if self._resolves:
@@ -280,6 +282,9 @@ class Dispatcher:
 
     async def _refuse(self, exchange: Exchange, error: Exception, request_id: str) -> int:
         refused = refusal(error)
+        if isinstance(error, InvalidRequest):
+            # Where the caller sees this request's end is in doubt as well.
+            exchange.keep_alive = False
         if exchange.body_refused:
             refused = Refused(413, "body_too_large", "The request's body is too large.")
         elif refused.code == "internal" and not isinstance(error, HostFault):

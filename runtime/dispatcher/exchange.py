@@ -84,7 +84,11 @@ class Exchange:
         self.payload = payload
         self.protocol = protocol
         self.writer = writer
-        self.keep_alive = not message.should_close
+        self.keep_alive = not (
+            # What follows a request for another protocol may be of that protocol. And HTTP/1.0 has no chunks: who sends
+            # them may see the end of its request elsewhere (RFC 9112, section 6.1).
+            message.should_close or message.upgrade or (message.chunked and message.version < HttpVersion11)
+        )
         """Whether the connection can serve another request after this one."""
         self.begun: Begun | None = None
         """The dispatcher's, from its first attempt to answer."""
@@ -130,7 +134,7 @@ class Exchange:
             elif not is_authority(host):
                 raise InvalidRequest("The Host header is not a host.")
             url = f"http://{host}{path}"
-        elif message.url.absolute and message.url.host:
+        elif message.url.absolute and is_authority(message.url.raw_authority):
             # RFC 9112, section 3.2.2: the address in the request line counts, not the Host header.
             url = str(message.url.with_scheme("http"))
         else:

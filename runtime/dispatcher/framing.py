@@ -13,6 +13,7 @@ from http import HTTPStatus
 
 from runtime.settings import DASHBOARD_COOKIE
 
+REQUEST_HEADER_BYTES_MAX = 64 * 1024
 RESPONSE_HEADER_BYTES_MAX = 64 * 1024
 RESPONSE_HEADERS_MAX = 256
 
@@ -38,7 +39,9 @@ _OWNED_LINE = re.compile(rf"^(?:{'|'.join(_RESPONSE_OWNED)}):.*\n", re.IGNORECAS
 _CONTENT_LENGTH = re.compile(r"^content-length:[ \t]*([0-9]{1,18})[ \t]*$", re.IGNORECASE | re.MULTILINE)
 _OPERATORS = DASHBOARD_COOKIE.encode()
 _OPERATORS_LINE = re.compile(rb"^cookie:[^\n]*" + _OPERATORS + rb"[^\n]*\n", re.MULTILINE)
-_AUTHORITY = re.compile(r"(?:[A-Za-z0-9\-._~%!$&'()*+,;=]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{0,5})?")
+_AUTHORITY = re.compile(r"(?:[A-Za-z0-9\-._~%!$&'()*+,;=]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::([0-9]{0,5}))?")
+_PORT_MAX = 65_535
+_LENGTH_DIGITS_MAX = 18
 _CACHED_CHARACTERS_MAX = 512
 
 
@@ -57,7 +60,8 @@ def request_header_text(
 
     `identity` is the header, in lower case, that names the tenant: other spellings of it with underscores, which
     some frameworks would take for the same, are left out; so are the dashboard's cookies, which a browser sends to
-    every port of a host. Values are UTF-8, or else ISO 8859-1. Raises `InvalidRequest`.
+    every port of a host. Values are UTF-8, or else ISO 8859-1. Raises `InvalidRequest`, also for what the parser takes
+    of a message's length and others might take otherwise.
     """
     lines: list[bytes] = []
     nominated: bytes | None = None
@@ -66,7 +70,12 @@ def request_header_text(
         if name in dropped:
             if name == b"connection":
                 nominated = value if nominated is None else nominated + b"," + value
+            elif name == b"transfer-encoding" and value.lower() != b"chunked":
+                raise InvalidRequest("Of transfer encodings only chunked is understood.")
             continue
+        if name == b"content-length" and len(value) > _LENGTH_DIGITS_MAX:
+            # The largest of 64 bits means none to the parser.
+            raise InvalidRequest("The Content-Length is larger than any request's.")
         if b"_" in name and name.replace(b"_", b"-") == identity:
             continue
         lines.append(b"%b: %b\n" % (name, value))
@@ -76,6 +85,8 @@ def request_header_text(
     joined = b"".join(lines)
     if joined.count(b"\n") != len(lines) or b"\r" in joined or b"\0" in joined:
         raise InvalidRequest("A header has a character that no header may have.")
+    if len(joined) > REQUEST_HEADER_BYTES_MAX:
+        raise InvalidRequest(f"The request's headers are larger than {REQUEST_HEADER_BYTES_MAX} bytes.")
     if _OPERATORS in joined:
         joined = _OPERATORS_LINE.sub(_without_operators_cookies, joined)
     try:
@@ -94,7 +105,8 @@ def _without_operators_cookies(line: re.Match[bytes]) -> bytes:
 @lru_cache(maxsize=1024)
 def is_authority(host: str) -> bool:
     """Whether a Host header names a host, and perhaps a port."""
-    return _AUTHORITY.fullmatch(host) is not None
+    found = _AUTHORITY.fullmatch(host)
+    return found is not None and int(found[1] or 0) <= _PORT_MAX
 
 
 def response_header_bytes(text: str) -> bytes:

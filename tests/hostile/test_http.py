@@ -8,7 +8,7 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,9 @@ from tests.e2e.server import wait_until
 from tests.hostile.site import Site, open_site
 
 CONNECTIONS_MAX = 1_000
+BEHIND_CONNECTIONS = 40
+BEHIND_BYTES_MAX = 100 * 1024 * 1024
+"""Two instances, and a megabyte and a half for each connection."""
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +77,22 @@ HEAD = b"POST /echo HTTP/1.1\r\nHost: a\r\nX-User-ID: tenant\r\nConnection: clos
         b"Transfer-Encoding:\x0bchunked\r\n\r\n0\r\n\r\n",
         b"Transfer-Encoding: chunked\r\n\r\n-1\r\nx\r\n0\r\n\r\n",
         b"Transfer-Encoding: chunked\r\n\r\n4;ext\nbody\r\n0\r\n\r\n",
+        b'Transfer-Encoding: chunked\r\n\r\n4;ext="\r\n\r\nGET /smuggled HTTP/1.1\r\n"\r\nbody\r\n0\r\n\r\n',
+        b"Transfer-Encoding: chunked\r\n\r\n10000000000000004\r\nbody\r\n0\r\n\r\n",
+        b"Transfer-Encoding: chunked\r\n\r\n0x4\r\nbody\r\n0\r\n\r\n",
+        b"Transfer-Encoding: chunked\r\n\r\n4 \r\nbody\r\n0\r\n\r\n",
+        b"Transfer-Encoding: chunked\r\n\r\n4\r\nbody!\r\n0\r\n\r\n",
+        b"Transfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\nContent-Length: 9\r\n\r\n",
+        b"Transfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"Transfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n" + b"X: a\r\n" * 200 + b"\r\n",
+        b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+        b"Transfer-Encoding: ,chunked\r\n\r\n0\r\n\r\n",
+        b'Transfer-Encoding: "chunked"\r\n\r\n0\r\n\r\n',
+        b"Transfer-Encoding: \r\n\r\n",
+        b"Content-Length: 18446744073709551616\r\n\r\nbody",
+        b"Content-Length: 18446744073709551615\r\n\r\nbody",
+        b"Content-Length: \xd9\xa4\r\n\r\nbody",
+        b"X: a\nContent-Length: 4\r\n\r\nbody",
         b"X: a\r\n Content-Length: 4\r\n\r\nbody",
         b"X: a\rContent-Length: 4\r\n\r\nbody",
         b"X: a\0\r\n\r\n",
@@ -100,6 +119,52 @@ def test_what_comes_after_the_announced_length_is_another_request_or_none(site: 
 
 
 @pytest.mark.parametrize(
+    "head",
+    [
+        b"POST /echo HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n",
+        b"POST /echo HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n",
+        b"POST /echo HTTP/1.0\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n",
+        b"POST /echo HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n",
+        b"POST http://user:pass@a/echo HTTP/1.1\r\n",
+        b"POST /echo HTTP/2.0\r\nConnection: keep-alive\r\n",
+        b"CONNECT a:80 HTTP/1.1\r\n",
+    ],
+)
+def test_a_connection_ends_where_the_next_request_might_not_be_one(site: Site, head: bytes) -> None:
+    """Another protocol was asked for, the version knows no chunks, or the head was refused."""
+    framing = b"\r\n4\r\nbody\r\n0\r\n\r\n" if b"chunked" in head else b"Content-Length: 4\r\n\r\nbody"
+    second = b"GET /sized?9 HTTP/1.1\r\nHost: a\r\nX-User-ID: tenant\r\n\r\n"
+
+    received = site.attack(lambda: exchange(site, head + b"Host: a\r\nX-User-ID: tenant\r\n" + framing + second))
+
+    assert received.count(b"x-request-id: ") == 1
+    assert b"connection: close" in received
+    assert b"xxxxxxxxx" not in received
+
+
+def test_what_is_said_of_chunks_is_not_kept(site: Site) -> None:
+    extension = b"4;" + b"a" * 20_000_000 + b"\r\nbody\r\n"
+    zeros = b"0" * 1_000_000 + b"4\r\nbody\r\n"
+
+    received = site.attack(
+        lambda: exchange(site, HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + extension + zeros + b"0\r\n\r\n")
+    )
+
+    assert received.startswith(b"HTTP/1.1 200 ")
+    assert received.count(b"body") == 2
+
+
+@pytest.mark.parametrize("host", [b"user:pass@a", b"a:99999", b"a/b?c", b"a b", b"[::1", b"a\\b"])
+def test_a_host_that_is_none_is_refused(site: Site, host: bytes) -> None:
+    head = b"GET /sized?5 HTTP/1.1\r\nHost: %b\r\nX-User-ID: tenant\r\nConnection: close\r\n\r\n" % host
+
+    received = site.attack(lambda: exchange(site, head))
+
+    assert received.startswith(b"HTTP/1.1 400 ")
+    assert b"The Host header is not a host." in received
+
+
+@pytest.mark.parametrize(
     "line",
     [
         b"GET /" + b"a" * 100_000 + b" HTTP/1.1",
@@ -110,6 +175,12 @@ def test_what_comes_after_the_announced_length_is_another_request_or_none(site: 
         b"GET a HTTP/1.1",
         b"CONNECT 127.0.0.1:22 HTTP/1.1",
         b"GET http://user:pass@127.0.0.1:22/ HTTP/1.1",
+        b"GET file:///etc/passwd HTTP/1.1",
+        b"GET http://a:99999/ HTTP/1.1",
+        b"GET /" + b"%25" * 2_700 + b" HTTP/1.1",
+        b"OPTIONS * HTTP/1.1",
+        b"GET / HTTP/2.0",
+        b"GET /",
         b"PRI * HTTP/2.0",
         b"GET / HTTP/9.9",
         b"G\x01T / HTTP/1.1",
@@ -129,12 +200,66 @@ def test_an_absurd_request_line_gets_an_answer_or_the_end(site: Site, line: byte
 
 @pytest.mark.parametrize(
     "headers",
-    [b"X: " + b"a" * 100_000 + b"\r\n", b"".join(b"X-%d: a\r\n" % n for n in range(5_000)), b": a\r\n", b"X y: a\r\n"],
+    [
+        b"X: " + b"a" * 100_000 + b"\r\n",
+        b"".join(b"X-%d: a\r\n" % n for n in range(5_000)),
+        b"".join(b"X-%d: %b\r\n" % (n, b"a" * 7_000) for n in range(10)),
+        b": a\r\n",
+        b"X y: a\r\n",
+    ],
 )
 def test_a_head_that_is_too_much_is_refused(site: Site, headers: bytes) -> None:
     received = site.attack(lambda: exchange(site, HEAD + headers + b"\r\n"))
 
     assert received.startswith(b"HTTP/1.1 400 ")
+
+
+def test_a_head_that_does_not_end_is_refused_at_its_bound(site: Site) -> None:
+    def strike() -> bytes:
+        with connect(site) as connection:
+            connection.sendall(HEAD)
+            with suppress(ConnectionError):
+                for number in range(100):
+                    connection.sendall(b"X-%d: %b\r\n" % (number, b"a" * 8_000))
+            return received_until_end(connection)
+
+    received = site.attack(strike)
+
+    # What was on its way when the server had seen enough may have reset the connection before the answer was read.
+    assert not received or received.startswith(b"HTTP/1.1 400 ")
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        b"".join(b"X-%d: %b\r\n" % (n, b"a" * 6_000) for n in range(10)) + b"\r\n",
+        b"Content-Length: 400000\r\n\r\n" + bytes(400_000),
+    ],
+    ids=["heads", "bodies"],
+)
+def test_requests_behind_one_that_takes_long_stay_with_their_caller(site: Site, rest: bytes) -> None:
+    site.deploy("behind", wall_ms=600_000, instances_max=2)
+    assert site.call("behind", "sized?5").text == "xxxxx"
+    first = b"GET /wait_for_nothing HTTP/1.1\r\nHost: a\r\nX-User-ID: behind\r\n\r\n"
+    behind = HEAD.replace(b"Connection: close\r\n", b"") + rest
+
+    def strike() -> None:
+        with ExitStack() as stack:
+            before = site.footprint()
+            for _ in range(BEHIND_CONNECTIONS):
+                connection = stack.enter_context(connect(site))
+                # At the end it resets, so that the server need not wait for what nobody reads.
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                connection.sendall(first)
+                connection.settimeout(0.05)
+                with suppress(TimeoutError):
+                    for _ in range(40):
+                        connection.sendall(behind)
+            assert not site.footprint().exceeds(
+                before, memory_bytes=BEHIND_BYTES_MAX, descriptors=BEHIND_CONNECTIONS + 100, threads=100
+            )
+
+    site.attack(strike)
 
 
 def test_a_thousand_pipelined_requests_are_answered_in_order(site: Site) -> None:
@@ -168,12 +293,13 @@ def test_ten_thousand_idle_connections_leave_room_for_others(site: Site) -> None
     site.attack(strike)
 
 
-def test_slow_bodies_hold_no_instance_and_make_room_for_others(site: Site) -> None:
+@pytest.mark.parametrize("expectation", [b"", b"Expect: 100-continue\r\n"])
+def test_slow_bodies_hold_no_instance_and_make_room_for_others(site: Site, expectation: bytes) -> None:
     def strike() -> None:
         with ExitStack() as stack:
             for _ in range(CONNECTIONS_MAX + 200):
                 connection = stack.enter_context(connect(site))
-                connection.sendall(HEAD + b"Content-Length: 60000\r\n\r\n")
+                connection.sendall(HEAD + expectation + b"Content-Length: 60000\r\n\r\n")
             for _ in range(3):
                 assert site.call("tenant", "sized?5").text == "xxxxx"
                 time.sleep(0.1)

@@ -585,6 +585,40 @@ def test_pipelined_requests_are_answered_in_order() -> None:
     serve(handle, client)
 
 
+@pytest.mark.parametrize("size", [0, 60_000, 300_000, 700_000])
+def test_pipelined_requests_with_bodies_are_answered_in_order(size: int) -> None:
+    async def handle(exchange: Exchange) -> None:
+        received = await payload_bytes(await exchange.body(LIMIT), LIMIT)
+        await exchange.answer(200, "", f"{exchange.path} {len(received)}", "r1")
+
+    async def client(connection: Connection) -> None:
+        def request(n: int) -> bytes:
+            return b"POST /%d HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%b" % (n, size, bytes(size))
+
+        sending = asyncio.create_task(connection.send(b"".join(map(request, range(40)))))
+        for n in range(40):
+            assert (await connection.answer())[2] == b"/%d %d" % (n, size)
+        await sending
+
+    serve(handle, client)
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_a_head_has_a_bound_in_all(ended: bool) -> None:
+    async def client(connection: Connection) -> None:
+        head = b"GET / HTTP/1.1\r\nHost: a\r\n" + b"".join(b"X-%d: %b\r\n" % (n, b"a" * 5_000) for n in range(14))
+        await connection.send(head + (b"\r\n" if ended else b""))
+        status, _, body = await connection.answer()
+        assert status == 400
+        assert b"larger than 65536 bytes" in body
+
+    async def handle(exchange: Exchange) -> None:
+        exchange.header_text()
+        await exchange.answer(200, "", None, "r1")
+
+    serve(handle, client)
+
+
 def test_small_answers_and_large_ones_of_a_connection_keep_their_order() -> None:
     sizes = [3, 100_000, 5, 20_000, 1, 300_000, 16_000, 2]
 

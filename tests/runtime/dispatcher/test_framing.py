@@ -34,13 +34,40 @@ def test_request_headers_become_lines_with_names_in_lower_case() -> None:
         b"Proxy-Connection",
         b"TE",
         b"Trailer",
-        b"Transfer-Encoding",
         b"Upgrade",
         b"Expect",
     ],
 )
 def test_a_request_header_of_the_connection_stays_outside(name: bytes) -> None:
     assert request_header_text([(b"A", b"1"), (name, b"close"), (b"B", b"2")]) == "a: 1\nb: 2\n"
+
+
+@pytest.mark.parametrize("coding", [b"chunked", b"Chunked"])
+def test_the_transfer_encoding_stays_outside(coding: bytes) -> None:
+    assert request_header_text([(b"Transfer-Encoding", coding), (b"A", b"1")]) == "a: 1\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        (b"Transfer-Encoding", b"gzip, chunked"),
+        (b"Transfer-Encoding", b",chunked"),
+        (b"transfer-encoding", b""),
+        (b"Content-Length", b"18446744073709551615"),
+        (b"content-length", b"00000000000000000000000003"),
+    ],
+)
+def test_a_length_that_others_may_take_otherwise_is_refused(name: bytes, value: bytes) -> None:
+    with pytest.raises(InvalidRequest):
+        request_header_text([(b"A", b"1"), (name, value)])
+
+
+def test_request_headers_have_a_bound_in_all() -> None:
+    headers = [(b"X-%d" % number, b"a" * 1000) for number in range(70)]
+
+    assert request_header_text(headers[:60])
+    with pytest.raises(InvalidRequest):
+        request_header_text(headers)
 
 
 def test_headers_that_connection_names_stay_outside() -> None:
