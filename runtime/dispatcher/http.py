@@ -15,7 +15,7 @@ from time import perf_counter
 from typing import Any, cast
 
 from aiohttp import web
-from aiohttp.http_exceptions import BadHttpMessage
+from aiohttp.http_exceptions import BadHttpMessage, InvalidURLError
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import RequestHandler, _ErrInfo
@@ -192,9 +192,8 @@ class Connection(RequestHandler):
     def _make_error_handler(self, err_info: _ErrInfo) -> Any:
         async def answer_malformed(exchange: Exchange) -> Exchange:
             exchange.keep_alive = False
-            # The parser's message quotes the caller's bytes with a marker below them; its first line is enough.
-            reason = (err_info.message or "").strip().partition("\n")[0].rstrip(":") or "The request is malformed."
-            await exchange.refuse(*answer_of(Refused(err_info.status, "invalid_request", reason[:200])), "-")
+            reason = _reason(err_info)[:200]
+            await exchange.refuse(*answer_of(Refused(err_info.status, "invalid_request", reason)), "-")
             return exchange
 
         return answer_malformed
@@ -227,6 +226,17 @@ class Connection(RequestHandler):
     def waiting_since(self) -> float:
         """When it was made or has answered for the last time, by the loop's clock and some constant."""
         return self._next_keepalive_close_time
+
+
+def _reason(malformed: _ErrInfo) -> str:
+    """What is wrong with a request, in words for its caller."""
+    # The parser's message quotes the caller's bytes with a marker below them; its first line is enough.
+    reason = (malformed.message or "").strip().partition("\n")[0].rstrip(":")
+    if isinstance(malformed.exc, InvalidURLError):
+        return f"The request's target is not an address: {reason}"
+    if reason in ("Bad status line", "Pause on PRI/Upgrade"):
+        return "The request line is not one of HTTP/1.0 or HTTP/1.1."
+    return reason or "The request is malformed."
 
 
 def _exchange(message: RawRequestMessage, payload: StreamReader, protocol: Connection, *parts: Any) -> Exchange:

@@ -127,6 +127,26 @@ def test_a_malformed_request_is_answered_400_with_a_reason(request_head: bytes) 
 
 
 @pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b"GET /%zz%\xff HTTP/1.1", b"The request's target is not an address: Invalid char in url path"),
+        (b"GET file:///etc/passwd HTTP/1.1", b"The request's target is not an address: file:///etc/passwd"),
+        (b"GET / HTTP/1.2", b"The request line is not one of HTTP/1.0 or HTTP/1.1."),
+        (b"PRI * HTTP/2.0", b"The request line is not one of HTTP/1.0 or HTTP/1.1."),
+        (b"\x16\x03\x01\x02\x00", b"Received HTTPS traffic on an HTTP port"),
+    ],
+)
+def test_the_reason_says_what_is_wrong(line: bytes, reason: bytes) -> None:
+    async def client(connection: Connection) -> None:
+        await connection.send(line + b"\r\nHost: a\r\n\r\n")
+        status, _, body = await connection.answer()
+        assert status == 400
+        assert reason in body
+
+    serve(answering(200, "", None), client)
+
+
+@pytest.mark.parametrize(
     ("sent", "seen"),
     [
         (b"", None),
