@@ -7,6 +7,7 @@ only if it reads them. A body is read once, by one reader, on the event loop; re
 from __future__ import annotations
 
 import asyncio
+import codecs
 import os
 from abc import ABC, abstractmethod
 from collections import deque
@@ -240,6 +241,34 @@ class Sink:
 
     def close(self) -> None:
         self.pipe.break_off("The writer of this body stopped before its end.")
+
+
+async def text_of(data: bytes, limit: int) -> str:
+    """Bytes as text; what is not UTF-8 becomes U+FFFD, which may make three bytes of one.
+
+    Raises `Failure` (RangeError) if the text has more than `limit` bytes in UTF-8. Lets others have their turn: only
+    what is UTF-8 is decoded quickly.
+    """
+    try:
+        return _within(data.decode(), len(data), limit)
+    except UnicodeDecodeError:
+        pass
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    pieces: list[str] = []
+    size = 0
+    for start in range(0, len(data), CHUNK_BYTES):
+        end = start + CHUNK_BYTES
+        piece = decoder.decode(data[start:end], end >= len(data))
+        size += len(piece.encode())
+        pieces.append(_within(piece, size, limit))
+        await asyncio.sleep(0)
+    return "".join(pieces)
+
+
+def _within(text: str, size: int, limit: int) -> str:
+    if size > limit:
+        raise too_large(limit)
+    return text
 
 
 async def payload_bytes(payload: Payload, limit: int) -> bytes:

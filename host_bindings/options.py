@@ -69,7 +69,7 @@ def to_number(value: Any) -> float:
         if _DECIMAL.fullmatch(text):
             return float(text)
         if _INTEGER.fullmatch(text):
-            return float(int(text, 0))
+            return to_number(int(text, 0))
         return _NAMED_NUMBERS.get(text, math.nan)
     return math.nan
 
@@ -88,7 +88,14 @@ def to_int32(value: Any) -> int:
 
 
 def to_text(value: Any) -> str:
-    """JavaScript's String(value)."""
+    """JavaScript's String(value). Raises `Failure` (RangeError) for arrays that are nested too deep."""
+    try:
+        return _text(value)
+    except RecursionError:
+        raise Failure("RangeError", "An option is nested too deep.") from None
+
+
+def _text(value: Any) -> str:
     if isinstance(value, str):
         return value
     if isinstance(value, bool):
@@ -98,7 +105,7 @@ def to_text(value: Any) -> str:
     if isinstance(value, (int, float)):
         return number_text(value)
     if isinstance(value, list):
-        return ",".join("" if element is None else to_text(element) for element in value)
+        return ",".join("" if element is None else _text(element) for element in value)
     return "[object Object]"
 
 

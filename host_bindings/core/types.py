@@ -10,7 +10,7 @@ from collections.abc import Coroutine
 from typing import cast
 from weakref import WeakSet
 
-from host_bindings.body import GUEST_CHUNK_BYTES, PIPE_UNREAD_BYTES_MAX, Body, Pipe, Sink
+from host_bindings.body import GUEST_CHUNK_BYTES, PIPE_UNREAD_BYTES_MAX, Body, Pipe, Sink, text_of
 from host_bindings.context import GuestContext
 from host_bindings.contract import (
     FAILURE,
@@ -62,7 +62,7 @@ async def _read_next(body: Body, limit: int) -> bytes:
 async def body_text(_: GuestContext, body: Body) -> str:
     known = body.length is not None
     try:
-        return (await body.read_all(TEXT_BYTES_MAX)).decode("utf-8", "replace")
+        return await text_of(await body.read_all(TEXT_BYTES_MAX), TEXT_BYTES_MAX)
     except Failure:
         # What has been read is lost; without this a guest that goes on reading would get the rest as if it were all.
         if not known:

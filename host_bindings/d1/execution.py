@@ -52,6 +52,10 @@ def _names(cursor: apsw.Cursor) -> list[str]:
     return [column[0] for column in cursor.description]
 
 
+def too_large(limits: SqlLimits) -> RequestRefused:
+    return RequestRefused(f"The result is larger than {limits.result_bytes} bytes. Use LIMIT.")
+
+
 class Budget:
     """What is left of a request's allowance of rows and bytes."""
 
@@ -66,7 +70,7 @@ class Budget:
         if self.rows < 0:
             raise RequestRefused(f"The result has more than {self._rows_max} rows. Use LIMIT.", code=SQL_ROWS)
         if self.bytes < 0:
-            raise RequestRefused(f"The result is larger than {self._limits.result_bytes} bytes. Use LIMIT.")
+            raise too_large(self._limits)
 
 
 class Execution:

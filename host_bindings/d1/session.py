@@ -19,6 +19,7 @@ import msgspec
 from host_bindings.d1 import errors, failures, maintenance, outcome, script, values
 from host_bindings.d1.connection import Connection
 from host_bindings.d1.errors import RequestRefused
+from host_bindings.d1.execution import too_large
 from host_bindings.d1.limits import SqlLimits
 from host_bindings.d1.wire import ALONE, Answer, Answers, Request, Status, Work
 
@@ -223,7 +224,11 @@ class _Run:
         execute = self._connection.execute
         outcomes = [execute(sql, values.parameters(parameters), budget) for sql, parameters in statements]
         bookmark = self._connection.bookmark() if request.bookmark else None
-        return outcome.compact(outcomes, bookmark) if compact else outcome.plain(outcomes, bookmark)
+        text = outcome.compact(outcomes, bookmark) if compact else outcome.plain(outcomes, bookmark)
+        # The budget is of rows: names of columns may be much more than what is in them.
+        if len(text) > self._limits.result_bytes:
+            raise too_large(self._limits)
+        return text
 
     def _exec(self, sql: str) -> bytes:
         started = time.perf_counter()

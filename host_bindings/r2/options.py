@@ -183,13 +183,12 @@ def _text(given: dict[str, Any], name: str, owner: str) -> str:
 
 def headers(text: str) -> dict[str, str]:
     """Lines of `name: value`; values of a repeated name are joined with a comma."""
-    found: dict[str, str] = {}
+    found: dict[str, list[str]] = {}
     for line in text.split("\n"):
         name, colon, value = line.partition(":")
         if colon:
-            name, value = name.strip().lower(), value.strip()
-            found[name] = f"{found[name]}, {value}" if name in found else value
-    return found
+            found.setdefault(name.strip().lower(), []).append(value.strip())
+    return {name: ", ".join(values) for name, values in found.items()}
 
 
 def _header_conditions(given: dict[str, str]) -> Conditions:

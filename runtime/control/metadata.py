@@ -268,6 +268,8 @@ def read_limits(given: object, policy: LimitPolicy) -> Limits:
     except InvalidLimits as error:
         where = f"metadata.limits.{error.name}" if error.name else "metadata.limits"
         raise invalid(f"{where}: {error.sentence}.") from None
+    except UnicodeEncodeError:
+        raise invalid("metadata.limits: has half a character in it (a lone surrogate).") from None
 
 
 def read_tags(tags: list[Any]) -> tuple[str, ...]:

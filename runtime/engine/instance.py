@@ -325,6 +325,9 @@ class Instance:
                 if isinstance(failure, LimitReached):
                     self.note_limit(failure)
                 value = Err((failure.name, failure.message))
+            finally:
+                # Its exception knows this frame: both would keep all that the function had read for the collector.
+                del task
             assert self._write is not None
             self._write(self, self._results, value)
         except asyncio.CancelledError:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 from host_bindings.contract import Err, Failure, HostFunction, Interface, LimitReached, ResultOf
@@ -94,13 +93,16 @@ def _resumed(coroutine: Coroutine[Any, Any, Any], waited: object) -> Generator[A
             coroutine.close()
             raise
         except BaseException as error:
-            go_on = partial(coroutine.throw, error)
+            # Here and not below: a variable that outlives the block would keep what the coroutine has in its frames.
+            try:
+                waited = coroutine.throw(error)
+            except StopIteration as done:
+                return done.value
         else:
-            go_on = partial(coroutine.send, sent)
-        try:
-            waited = go_on()
-        except StopIteration as done:
-            return done.value
+            try:
+                waited = coroutine.send(sent)
+            except StopIteration as done:
+                return done.value
 
 
 def _callback(function: HostFunction, instances: Instances, counted: bool) -> native.HostCallback:

@@ -135,6 +135,33 @@ def test_huge_and_deep_arguments_of_host_calls_are_refused_at_once(site: Site) -
         assert [name for name, told in reply.json().items() if not told.get("error")] in ([], ["r2.delete"])
 
 
+def test_odd_options_are_the_workers_fault_and_not_the_hosts(site: Site) -> None:
+    site.deploy("shouting")
+
+    reply = site.attack(lambda: site.call("shouting", "odd_options"))
+
+    assert reply.status == 200, reply.text
+    assert {told["error"].partition(":")[0] for told in reply.json().values()} == {"TypeError", "RangeError"}
+    assert "Traceback" not in site.server.log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("what", "told"),
+    [
+        ("arrays", {"ok": 7_500_012}),
+        ("text", {"error": "Error: KV GET_BULK failed: 413 Total size of request exceeds the limit of 25MB"}),
+        ("object", {"error": "RangeError: The body is larger than 33554432 bytes; read it in pieces."}),
+        ("headers", {"ok": None}),
+    ],
+)
+def test_what_is_dear_to_read_is_bounded_and_read_beside_others(site: Site, what: str, told: dict[str, object]) -> None:
+    site.deploy("dear", cpu_ms=20_000)
+
+    reply = site.attack(lambda: site.call("dear", f"dear_to_read?{what}"))
+
+    assert reply.json() == [told] * 3
+
+
 def test_a_tenant_with_a_hundred_loops_gets_one_tenants_share(site: Site) -> None:
     """100 endless loops at once, and the bystander beside them: see docs/security.md, "Fairness"."""
     site.deploy("crowd", cpu_ms=50, wall_ms=30_000, instances_max=100)

@@ -277,6 +277,39 @@ class Default(WorkerEntrypoint):
             }
         )
 
+    async def odd_options(self, request, query):
+        number, deep = "0x" + "f" * 300, "[" * 450 + "]" * 450
+        return Response.json(
+            {
+                "kv.put": outcome(lambda: kv.put("KV", "k", Payload_Empty(), f'{{"expiration": "{number}"}}')),
+                "kv.list": outcome(lambda: kv.list("KV", f'{{"cursor": {deep}}}')),
+                "r2.put": outcome(lambda: r2.put("FILES", "k", Payload_Empty(), f'{{"storageClass": {deep}}}')),
+                "r2.complete": outcome(
+                    lambda: r2.complete_multipart_upload("FILES", "k", "id", f'[{{"partNumber": "{number}"}}]')
+                ),
+            }
+        )
+
+    async def dear_to_read(self, request, query):
+        """What is stored in a moment and would take seconds to make sense of: how reading it, three times, goes."""
+        body, sink = types.pipe()
+        if query == "arrays":
+            sink.write_text("[" + "[]," * 2_500_000 + "1]")
+        for _ in range(24 if query in ("text", "object") else 0):
+            sink.write_hex("ff" * 1_000_000)
+        sink.finish()
+        r2.put("FILES", "dear", Payload_Stream(body), "")
+        if query != "object":
+            kv.put("KV", "dear", Payload_Stream(r2.get("FILES", "dear", "").body), "")
+        headers = '{"onlyIf": {"headers": "' + "a:\\n" * 64_000 + '"}}'
+        read = {
+            "arrays": lambda: len(kv.get_many("KV", ["dear"], '{"type": "json"}')),
+            "text": lambda: kv.get_many("KV", ["dear"], ""),
+            "object": lambda: r2.get("FILES", "dear", "").body.text(),
+            "headers": lambda: r2.get("FILES", "nothing", headers),
+        }[query]
+        return Response.json([outcome(read) for _ in range(3)])
+
     async def keys(self, request, query):
         """Stores under each key that is asked for and tells what is there afterwards."""
         keys = json.loads(await request.text())

@@ -66,6 +66,17 @@ def test_text_replaces_what_is_not_utf8(guest):
     assert asyncio.run(types.body_text(guest.context, BytesBody("grün".encode() + b"\xff"))) == "grün�"
 
 
+def test_what_is_not_utf8_is_replaced_alike_wherever_pieces_of_it_end(guest):
+    data = ("ü€😀".encode() + b"\xff\xe2\x82") * 100_000
+
+    assert asyncio.run(types.body_text(guest.context, BytesBody(data))) == data.decode("utf-8", "replace")
+
+
+def test_text_that_is_too_large_only_with_its_replacements_is_refused(guest):
+    with pytest.raises(Failure, match="in pieces"):
+        asyncio.run(types.body_text(guest.context, BytesBody(b"\xff" * (types.TEXT_BYTES_MAX // 2))))
+
+
 @given(st.binary(max_size=2000))
 def test_digits_carry_every_byte(data):
     digits = asyncio.run(types.body_read_hex(None, BytesBody(data), 3000))

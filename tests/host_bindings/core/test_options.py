@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from functools import reduce
 
 import pytest
 
+from host_bindings.contract import Failure
 from host_bindings.options import number_text, to_number, to_text
 
 
@@ -14,6 +16,7 @@ from host_bindings.options import number_text, to_number, to_text
     [
         (5, 5.0), (True, 1.0), ("", 0.0), (" 60 ", 60.0), ("1e2", 100.0), ("0x50", 80.0), ("0b11", 3.0), ("0o17", 15.0),
         ("-1.5", -1.5), (".5", 0.5), ("5.", 5.0), ("Infinity", math.inf), ("-Infinity", -math.inf), (10**400, math.inf),
+        ("0x" + "f" * 300, math.inf),
     ],
 )  # fmt: skip
 def test_numbers(value: object, number: float) -> None:
@@ -41,3 +44,10 @@ def test_other_values_as_text() -> None:
     values = [None, True, "a", [1, None, ["b"]], {}]
 
     assert [to_text(value) for value in values] == ["null", "true", "a", "1,,b", "[object Object]"]
+
+
+def test_an_array_that_is_too_deep_to_be_text_is_refused() -> None:
+    deep = reduce(lambda inner, _: [inner], range(5_000), [])
+
+    with pytest.raises(Failure, match="nested too deep"):
+        to_text(deep)

@@ -240,6 +240,15 @@ def test_a_result_has_a_bounded_size(db: DatabaseUnderTest) -> None:
     assert db.error(blobs) == f"D1_ERROR: The result is larger than {QUICK.result_bytes} bytes. Use LIMIT."
 
 
+def test_names_of_columns_count_among_the_bytes_of_a_result(db: DatabaseUnderTest) -> None:
+    db.exec(f"CREATE TABLE wide ({', '.join(f'{chr(34)}{n:0900}{chr(34)}' for n in range(100))})")
+
+    error = db.batch_error(("INSERT INTO wide DEFAULT VALUES",), *[("SELECT * FROM wide LIMIT 0",)] * 60)
+
+    assert error == f"D1_ERROR: The result is larger than {QUICK.result_bytes} bytes. Use LIMIT."
+    assert db.value("SELECT count(*) FROM wide") == 0
+
+
 @pytest.fixture(scope="module")
 def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sql]:
     """Little memory and much time."""

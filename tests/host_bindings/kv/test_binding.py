@@ -371,12 +371,21 @@ def test_of_many_keys_the_first_that_is_refused_counts(guest: Guest) -> None:
 
 def test_json_that_only_javascript_reads(guest: Guest) -> None:
     guest.put("infinite", "[1e400]")
-    guest.put("half", '"\\ud800"')
+    guest.put("half", '"\\ud800 \\\\uDEAD"')
     guest.put("broken", b'"\xff"')
 
     found = json.loads(guest.call("get-many", ["infinite", "half", "broken"], '{"type": "json"}'))
 
-    assert found == {"infinite": [float("inf")], "half": "\ud800", "broken": "\ufffd"}
+    assert found == {"infinite": [float("inf")], "half": "\ud800 \\uDEAD", "broken": "\ufffd"}
+
+
+@pytest.mark.parametrize("value", [b"\0" * 6_000_000, b"\xff" * 9_000_000], ids=["escapes", "replacements"])
+def test_many_values_that_are_too_large_as_json_are_refused(guest: Guest, value: bytes) -> None:
+    guest.put("key", value)
+
+    name, message = guest.failure("get-many", ["key"], "")
+
+    assert (name, message) == ("Error", "KV GET_BULK failed: 413 Total size of request exceeds the limit of 25MB")
 
 
 def test_numbers_that_json_does_not_have_are_null_in_metadata(guest: Guest) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 
 import wasmtime
 
@@ -53,16 +54,19 @@ _EXPORTS = f"""
   (export "cloister:worker/handler@0.1.0" (instance $handler))"""
 
 
-def library(name: str, code_bytes: int = 0) -> str:
+REALLOC = """(global.get $next)
+      (global.set $next (i32.and (i32.add (i32.add (global.get $next) (local.get 3)) (i32.const 15)) (i32.const -16)))
+"""
+
+
+def library(name: str, code_bytes: int = 0, realloc: str = REALLOC) -> str:
     """A core module with memory and an allocator; `name` and the size of its code make it different from others."""
     padding = f"(func {'nop ' * code_bytes})" if code_bytes else ""
     return f"""
   (core module $library
     (memory (export "memory") 1)
     (global $next (mut i32) (i32.const 4096))
-    (func (export "realloc") (param i32 i32 i32 i32) (result i32)
-      (global.get $next)
-      (global.set $next (i32.and (i32.add (i32.add (global.get $next) (local.get 3)) (i32.const 15)) (i32.const -16))))
+    (func (export "realloc") (param i32 i32 i32 i32) (result i32) {realloc})
     (func (export "not used by anyone") (result i32) (i32.const 5))
     (global (export "name {name}") i32 (i32.const 1))
     {padding})"""
@@ -76,13 +80,20 @@ def worker(
     code_bytes: int = 0,
     definitions: str = "",
     first: str = "",
+    host: Mapping[str, str] | None = None,
+    realloc: str = "",
+    options: str = "",
 ) -> str:
     """A component that fits the contract; its `fetch` answers 200 with a text.
 
     `code_bytes`: how much code its library, a core module of its own, has. `modules`: more of the component's text,
     `imports`: more imports. `definitions`: more of the core module that has `fetch`, `first`: what that does before it
-    answers.
+    answers. `host`: definitions of core functions that it may import from "host", by name. `realloc`: what the
+    allocator does instead. `options`: more of how `fetch` is lifted.
     """
+    host = host or {}
+    functions = "".join(f"(core func ${name} {definition})" for name, definition in host.items())
+    exports = "".join(f'(export "{name}" (func ${name}))' for name in host)
     return f"""(component
   (import "cloister:worker/types@0.1.0" (instance $types
     {_BODY}
@@ -99,7 +110,7 @@ def worker(
   (alias export $http "response" (type $response))
   (type $exception {_EXCEPTION})
   (type $outcome {_OUTCOME})
-  {library("one", code_bytes)}
+  {library("one", code_bytes, realloc or REALLOC)}
   {modules}
   (core module $main
     (import "library" "memory" (memory 1))
@@ -110,11 +121,13 @@ def worker(
     (func (export "fetch") (param i32 i32 i32 i32 i32 i32 i32 i32 i32) (result i32) {first} (i32.const 16))
     (func (export "call") (param i32 i32 i32 i32 i32 i32) (result i32) unreachable))
   (core instance $library (instantiate $library))
-  (core instance $main (instantiate $main (with "library" (instance $library))))
   (alias core export $library "memory" (core memory $memory))
   (alias core export $library "realloc" (core func $realloc))
+  {functions}
+  (core instance $host {exports})
+  (core instance $main (instantiate $main (with "library" (instance $library)) (with "host" (instance $host))))
   (func $fetch {_fetch("$response", "$exception", "$payload")[5:-1]}
-    (canon lift (core func $main "fetch") (memory $memory) (realloc $realloc)))
+    (canon lift (core func $main "fetch") (memory $memory) (realloc $realloc) {options}))
   (func $call {_call("$outcome", "$exception", "$payload")[5:-1]}
     (canon lift (core func $main "call") (memory $memory) (realloc $realloc)))
   {_EXPORTS})"""

@@ -124,6 +124,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"limits": {"cpu_ms": 0}}, "metadata.limits.cpu_ms: expected int >= 1"),
     ({"limits": {"cpu_ms": 10**30}}, "metadata.limits.cpu_ms"),
     ({"limits": {"isolation": "none"}}, "metadata.limits.isolation"),
+    ({"limits": {"isolation": "\ud800"}}, "metadata.limits: has half a character"),
+    ({"limits": {"\ud800": 1}}, "metadata.limits: has half a character"),
     ({"tags": "a"}, "metadata.tags: must be a list"),
     ({"tags": ["a,b"]}, "metadata.tags: 'a,b' is not valid"),
     ({"tags": [""]}, "metadata.tags: '' is not valid"),
