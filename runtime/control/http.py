@@ -13,11 +13,12 @@ from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
 from runtime.control.envelope import Code, ControlError, failure
+from runtime.http_bounds import BoundedHandler
 
 log = logging.getLogger(__name__)
 
 
-class _Protocol(RequestHandler):
+class _Protocol(BoundedHandler):
     def handle_error(
         self,
         request: web.BaseRequest,

@@ -11,9 +11,9 @@ from collections.abc import Iterable
 from functools import lru_cache
 from http import HTTPStatus
 
+from runtime.http_bounds import HEAD_BYTES_MAX
 from runtime.settings import DASHBOARD_COOKIE
 
-REQUEST_HEADER_BYTES_MAX = 64 * 1024
 RESPONSE_HEADER_BYTES_MAX = 64 * 1024
 RESPONSE_HEADERS_MAX = 256
 
@@ -85,8 +85,8 @@ def request_header_text(
     joined = b"".join(lines)
     if joined.count(b"\n") != len(lines) or b"\r" in joined or b"\0" in joined:
         raise InvalidRequest("A header has a character that no header may have.")
-    if len(joined) > REQUEST_HEADER_BYTES_MAX:
-        raise InvalidRequest(f"The request's headers are larger than {REQUEST_HEADER_BYTES_MAX} bytes.")
+    if len(joined) > HEAD_BYTES_MAX:
+        raise InvalidRequest(f"The request's headers are larger than {HEAD_BYTES_MAX} bytes.")
     if _OPERATORS in joined:
         joined = _OPERATORS_LINE.sub(_without_operators_cookies, joined)
     try:

@@ -15,15 +15,15 @@ from time import perf_counter
 from typing import Any, cast
 
 from aiohttp import web
-from aiohttp.http_exceptions import BadHttpMessage, InvalidURLError
+from aiohttp.http_exceptions import InvalidURLError
 from aiohttp.http_parser import RawRequestMessage
-from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
+from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
 from runtime.dispatcher.errors import Refused, answer_of
 from runtime.dispatcher.exchange import Exchange
-from runtime.dispatcher.framing import REQUEST_HEADER_BYTES_MAX
 from runtime.dispatcher.hangup import HangUps
+from runtime.http_bounds import BoundedHandler
 
 log = logging.getLogger(__name__)
 
@@ -57,17 +57,14 @@ AtOnce = Callable[[Exchange], bytes | None]
 """The whole answer, if there is one without waiting; if not, the `Handler` gets the exchange. Must not raise."""
 
 
-class Connection(RequestHandler):
+class Connection(BoundedHandler):
     """One connection: aiohttp's handler, with a short way for requests that are answered without waiting.
 
     aiohttp takes each message through two tasks. Only a message that stands alone on a connection that waits for it
     goes the short way: whatever is pipelined, upgraded, incomplete or malformed is left to aiohttp.
-
-    What a caller can make it keep is bounded: one read's worth of requests beside the one that is under way, where
-    aiohttp takes 32 with all their heads and bodies, and a head as large as a request's may be.
     """
 
-    __slots__ = ("_begun", "_draining", "_head_bytes", "_payload", "_server")
+    __slots__ = ("_begun", "_draining", "_server")
 
     def __init__(self, server: HttpServer, **options: Any) -> None:
         super().__init__(server, **options)
@@ -75,44 +72,17 @@ class Connection(RequestHandler):
         self._begun: Exchange | None = None
         """A request that could not be answered at once, until the handler has it."""
         self._draining = False
-        self._payload: StreamReader = EMPTY_PAYLOAD
-        """The body of the last request whose head has come."""
-        self._head_bytes = 0
-        """How much has come since, of another head."""
 
     def data_received(self, data: bytes) -> None:
         waiter, self._waiter = self._waiter, None
-        in_head = self._payload.is_eof()
+        waited_for = waiter is not None and not waiter.done()
         # Without a waiter there is nobody to wake: the message is parsed and queued, no more.
-        super().data_received(data)
+        self.take_in(data, waited_for)
         self._waiter = waiter
-        messages = self._messages
-        if not messages:
-            if in_head:
-                self._count_head(len(data))
+        if waiter is None or not waited_for or not self._messages:
             return
-        self._payload = messages[-1][1]
-        self._head_bytes = 0
-        if waiter is None or waiter.done():
-            if not self._buffer_paused:
-                self._pause_reading_for_buffer()
-        elif len(messages) > 1 or not self._server.take(self):
+        if len(self._messages) > 1 or not self._server.take(self):
             waiter.set_result(None)
-
-    def _resume_reading_if_drained(self) -> None:
-        # aiohttp asks when half of its queue is left. What is queued comes first.
-        if not self._messages:
-            super()._resume_reading_if_drained()
-
-    def _count_head(self, size: int) -> None:
-        self._head_bytes += size
-        if self._head_bytes > REQUEST_HEADER_BYTES_MAX and not self._close:
-            reason = f"The request's head is larger than {REQUEST_HEADER_BYTES_MAX} bytes."
-            self._messages.append((_ErrInfo(400, BadHttpMessage(reason), reason), EMPTY_PAYLOAD))
-            # No more is taken in, and this is the last to be answered.
-            self._close = True
-            if self._waiter is not None and not self._waiter.done():
-                self._waiter.set_result(None)
 
     def answer_at_once(self, at_once: AtOnce) -> bytes | None:
         """The answer to the only message there is; None if it goes the long way, or if the connection has gone."""
