@@ -150,7 +150,8 @@ def _load(sources: _Sources, base: Base, stage: Path, output: Path) -> None:
         stdout=str(said[1]),
         stderr=str(said[0]),
     )
-    command = [sys.executable, "-s", "-P", "-m", "guest_sdk.build.load_child", msgspec.json.encode(job).decode()]
+    command = [sys.executable, "-s", "-P", "-m", "guest_sdk.build.load_child", str(os.getpid())]
+    command.append(msgspec.json.encode(job).decode())
     environment = {**os.environ, "PYTHONPATH": str(_IMPORT_ROOT)}
     try:
         finished = subprocess.run(  # noqa: S603

@@ -1,4 +1,4 @@
-"""The process in which a worker's code is loaded into its base: `python -m guest_sdk.build.load_child JOB`.
+"""The process in which a worker's code is loaded into its base: `python -m guest_sdk.build.load_child PARENT JOB`.
 
 Started by `component` only. The worker's code runs in WebAssembly; it sees the folders that it is given, its own and
 its packages' as copies that it may write to, and nothing else of the machine.
@@ -6,6 +6,9 @@ its packages' as copies that it may write to, and nothing else of the machine.
 
 from __future__ import annotations
 
+import ctypes
+import os
+import signal
 import sys
 from pathlib import Path
 
@@ -25,7 +28,12 @@ CHANGED_BYTES_MAX = 4 * 1024 * 1024
 what they do not change of it."""
 
 
-def main(argument: str) -> None:
+_PR_SET_PDEATHSIG = 1
+
+
+def main(parent: str, argument: str) -> None:
+    """`parent` is the process id of the build: without it nobody wants the component."""
+    _end_with_parent(int(parent))
     job = msgspec.json.decode(argument, type=LoadJob)
     base = Path(job.base).read_bytes()
     engine = wasmtime.Engine()
@@ -47,6 +55,14 @@ def main(argument: str) -> None:
     else:
         made = with_memory(base, bytes(snapshot.SCRATCH_BYTES) + after[snapshot.SCRATCH_BYTES :])
     Path(job.output).write_bytes(made)
+
+
+def _end_with_parent(parent: int) -> None:
+    """On Linux, which alone can. The host's other children have it from their confinement, unknown to the SDK."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != parent:
+            os._exit(1)
 
 
 def _refuse_bindings(engine: wasmtime.Engine, linker: wc.Linker, component: wc.Component) -> None:
@@ -93,4 +109,4 @@ def _memory(store: wasmtime.Store, instance: wc.Instance) -> bytes:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], sys.argv[2])

@@ -12,6 +12,7 @@ import pytest
 
 from guest_sdk.build import BuildError, ConfigurationError, build, component, dependencies
 from host_bindings import WIT_DIRECTORY
+from tests.e2e.server import wait_until
 from tests.guest_sdk.conftest import HELLO
 from tests.guest_sdk.laboratory import PROJECTS
 
@@ -44,6 +45,31 @@ def test_the_output_is_a_copy(laboratory: Path, no_compiler: None, tmp_path: Pat
     assert output == tmp_path / "new/worker.wasm"
     assert output.read_bytes() == laboratory.read_bytes()
     assert list(output.parent.iterdir()) == [output]
+
+
+_PARENT = """
+import sys
+from pathlib import Path
+from guest_sdk.build import build
+from host_bindings import WIT_DIRECTORY
+
+build(Path(sys.argv[1]), wit_directory=WIT_DIRECTORY)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with its parent")
+def test_a_build_that_is_killed_leaves_nothing_running(laboratory: Path, project: Project) -> None:
+    """`laboratory`: the base has been made."""
+    endless = project({"wrangler.jsonc": '{"name": "a", "main": "entry.py"}', "entry.py": "while True:\n    pass\n"})
+    with subprocess.Popen([sys.executable, "-c", _PARENT, str(endless)], stderr=subprocess.DEVNULL) as parent:
+        children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children")
+        wait_until(lambda: children.read_text().strip(), "the worker's code is not loaded")
+        child = Path(f"/proc/{int(children.read_text())}")
+        wait_until(lambda: b"load_child" in (child / "cmdline").read_bytes(), "the child is another one")
+
+        parent.kill()
+
+    wait_until(lambda: not child.exists(), "the worker's code runs on")
 
 
 def test_a_missing_module_is_named_with_its_place(build_project: Build) -> None:

@@ -253,8 +253,12 @@ def test_the_environment_is_the_workers_own(experiment: Experiment) -> None:
             True,
         ]
         assert await worker.run("return sorted(env)") == ["BUCKET", "DB", "GREETING", "JS_DB", "KV", "SETTINGS"]
-        with pytest.raises(GuestException, match="This worker has no binding 'OTHER'"):
-            await worker.run("env.OTHER")
+        told = "This worker has no binding 'OTHER'; it has KV, .*JS_DB. Bindings are declared in the wrangler"
+        for code, name in (("env.OTHER", "AttributeError"), ("env['OTHER']", "KeyError")):
+            with pytest.raises(GuestException, match=told) as caught:
+                await worker.run(code)
+            assert caught.value.name == name
+        assert await worker.run("return [hasattr(env, 'OTHER'), 'OTHER' in env]") == [False, False]
 
     experiment(body)
 

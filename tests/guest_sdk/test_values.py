@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers import Headers
+from workers import Headers, environment
 from workers.values import JsDict, int32, javascript_text, load, options_text, parse_json, well_formed
 
 
@@ -140,3 +140,14 @@ def test_every_text_can_be_made_one_that_has_utf_8(text: str) -> None:
     formed.encode()
     assert len(formed) == len(text)
     assert all(new == ("\ufffd" if "\ud800" <= old <= "\udfff" else old) for old, new in zip(text, formed, strict=True))
+
+
+def test_a_worker_without_bindings_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environment, "_filled", False)
+    with pytest.raises(AttributeError, match="only while a call is handled"):
+        _ = environment.env.KV
+
+    env = environment.filled(dict)
+
+    with pytest.raises(AttributeError, match=r"no binding 'KV'; it has none. Bindings are declared in the wrangler"):
+        _ = env.KV

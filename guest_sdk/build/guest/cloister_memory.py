@@ -18,7 +18,7 @@ from typing import Any, TextIO
 
 from wit_world.imports.types import Payload_Empty, Payload_Text
 
-from workers import Response, WorkerEntrypoint, runtime
+from workers import Response, WorkerEntrypoint, environment, runtime
 
 SETTLING_CALLS = 200
 """CPython adapts its code to what it is used for within some dozens of calls."""
@@ -49,12 +49,12 @@ def settle() -> None:
     module: Any = ModuleType("settled")
     module.Default = Default
     worker = runtime.Worker(module)
-    runtime._filled = True  # there are no bindings here to ask for
+    environment._filled = True  # there are no bindings here to ask for
     for _ in range(SETTLING_CALLS):
         worker.fetch("GET", "http://a.test/b?c=d", "host: a.test\naccept: */*", Payload_Empty())
         worker.fetch("POST", "http://a.test/", "content-type: application/json", Payload_Text('{"a": [1, "b"]}'))
         worker.call("settled", '[[{"a": 1}], {}]', [])
-    runtime._filled = False
+    environment._filled = False
 
 
 def settle_loading(folder: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 
@@ -13,15 +13,15 @@ class Env:
         # Only for names that are not there.
         if name.startswith("__"):
             raise AttributeError(name)
-        if not self.__dict__:
+        if not _filled:
             raise AttributeError(f"There is no binding {name!r}: bindings can be used only while a call is handled.")
-        raise AttributeError(f"This worker has no binding {name!r}. It has {', '.join(self)}.")
+        raise AttributeError(_missing(name))
 
     def __getitem__(self, name: str) -> Any:
         try:
             return self.__dict__[name]
         except KeyError:
-            raise KeyError(f"This worker has no binding {name!r}.") from None
+            raise KeyError(_missing(name)) from None
 
     def __contains__(self, name: object) -> bool:
         return name in self.__dict__
@@ -41,7 +41,20 @@ class Env:
 
 env = Env()
 
+_filled = False
 
-def fill(bindings: Mapping[str, Any]) -> None:
-    """Puts the worker's bindings in their place."""
-    env.__dict__.update(bindings)
+
+def filled(ask: Callable[[], Mapping[str, Any]]) -> Env:
+    """`env` with the worker's bindings, which `ask` gives: the first time that this is called."""
+    global _filled
+    if not _filled:
+        env.__dict__.update(ask())
+        _filled = True
+    return env
+
+
+def _missing(name: str) -> str:
+    return (
+        f"This worker has no binding {name!r}; it has {', '.join(env) or 'none'}. "
+        "Bindings are declared in the wrangler configuration that it is deployed with."
+    )

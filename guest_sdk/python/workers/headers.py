@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Union
 
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_NOT_IN_VALUES = re.compile("[\0\r\n]")
+_NOT_IN_VALUES = re.compile("[\0\r\n\ud800-\udfff]")
 
 HeadersLike = Union["Headers", Mapping[str, Any], Iterable[tuple[str, Any]], None]
 

@@ -27,7 +27,7 @@ from workers import host, rpc
 from workers.bindings import environment
 from workers.content import read_bytes
 from workers.entrypoint import Context, WorkerEntrypoint
-from workers.environment import Env, env, fill
+from workers.environment import Env, filled
 from workers.http import Request, Response
 from workers.loop import guest_loop
 from workers.values import well_formed
@@ -40,7 +40,6 @@ _SDK = "/0/"
 """Where componentize-py has the SDK while it builds, and so what its code objects say."""
 _WORKER = "/1/"
 
-_filled = False
 _context: Context | None = None
 
 
@@ -54,11 +53,7 @@ class LogHandler(logging.Handler):
 
 def current_env() -> Env:
     """The worker's bindings. They are asked for at the first request: there are none while the worker is built."""
-    global _filled
-    if not _filled:
-        fill(environment())
-        _filled = True
-    return env
+    return filled(environment)
 
 
 def current_context() -> Context:

@@ -34,6 +34,12 @@ async def parts_of(store: ArtifactStore, digest: str) -> dict[str, str]:
         return {"component": compiled.component.parent.name, "module": module.parent.name}
 
 
+async def answer_of(store: ArtifactStore, digest: str) -> str:
+    """What the artifact answers, run by the machine code that the store gives out."""
+    with await store.compiled(digest) as compiled:
+        return await answer(compiled)
+
+
 def flip_a_bit(path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
@@ -102,8 +108,7 @@ def test_machine_code_of_one_artifact_does_not_pass_for_another(bench: Bench) ->
             for file in ("code", "code.hmac"):
                 shutil.copy(bench.code(one.digest).with_name(file), bench.code(two.digest).with_name(file))
 
-            with await store.compiled(two.digest) as compiled:
-                assert await answer(compiled) == "two"
+            assert await answer_of(store, two.digest) == "two"
 
     asyncio.run(main())
 
@@ -208,8 +213,7 @@ def test_a_new_key_makes_all_machine_code_anew(bench: Bench) -> None:
             artifact = await store.add(bench.upload(HOISTED))
         (bench.directory / "machine-code.key").unlink()
         async with bench.store() as store:
-            with await store.compiled(artifact.digest) as compiled:
-                assert await answer(compiled) == "hello"
+            assert await answer_of(store, artifact.digest) == "hello"
 
     asyncio.run(main())
 
@@ -229,8 +233,7 @@ def test_the_least_recently_used_machine_code_goes(bench: Bench) -> None:
             three = (await store.add(bench.upload(worker("three")))).digest
 
             assert bench.codes() == {one, three}
-            with await store.compiled(two) as compiled:
-                assert await answer(compiled) == "two"
+            assert await answer_of(store, two) == "two"
             assert bench.codes() == {three, two}
 
     asyncio.run(main())
@@ -271,8 +274,7 @@ def test_small_machine_code_that_was_evicted_comes_back_without_being_made_again
             assert [path.name for path in packed_codes(bench)] == [one]
             monkeypatch.setattr("runtime.artifacts.compiler.Compiler.component", refuse_to_compile)
 
-            with await store.compiled(one) as compiled:
-                assert await answer(compiled) == "one"
+            assert await answer_of(store, one) == "one"
 
     asyncio.run(main())
 
@@ -288,8 +290,7 @@ def test_packed_machine_code_that_is_not_what_this_host_made_is_made_again(
             await store.add(bench.upload(worker("two")))
             damage(packed_codes(bench)[0])
 
-            with await store.compiled(one) as compiled:
-                assert await answer(compiled) == "one"
+            assert await answer_of(store, one) == "one"
 
     asyncio.run(main())
 
@@ -317,8 +318,7 @@ def test_packed_machine_code_of_another_worker_is_made_again(bench: Bench) -> No
             paths = {path.name: path for path in packed_codes(bench)}
             shutil.copyfile(paths[two], paths[one])
 
-            with await store.compiled(one) as compiled:
-                assert await answer(compiled) == "one"
+            assert await answer_of(store, one) == "one"
 
     asyncio.run(main())
 
