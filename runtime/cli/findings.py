@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 import apsw
 
@@ -61,6 +62,7 @@ def examine(reading: Reading) -> list[Finding]:
         _code_cache(settings),
         _port("tenants' port", settings.host, settings.port, management=False),
         _port("management port", settings.admin_host, settings.admin_port, management=True),
+        _upstream(settings.upstream),
         _node(),
     ]
 
@@ -246,6 +248,16 @@ def _port(subject: str, host: str, port: int, *, management: bool) -> Finding:
         found = f"{host}:{port}: {error.strerror or error}"
         return Finding("problem", subject, found, "End what uses it, or choose another port.")
     return Finding("ok", subject, f"{host}:{port} is free")
+
+
+def _upstream(address: str | None) -> Finding:
+    if address is None:
+        return Finding("ok", "server behind", "none")
+    server = urlsplit(address)
+    if _answers(server.hostname or "", server.port or 80, management=False):
+        return Finding("ok", "server behind", f"{address} answers")
+    found = f"{address} does not answer as one"
+    return Finding("warning", "server behind", found, "Start it, or change CLOISTER_UPSTREAM: its tenants get 503.")
 
 
 def _answers(host: str, port: int, *, management: bool) -> bool:

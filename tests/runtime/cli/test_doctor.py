@@ -88,3 +88,11 @@ def test_a_port_that_something_else_uses_is_a_problem(run_cli: RunCli, data: Pat
 
     assert outcome.exit_code == 1
     assert finding(outcome, "management port")["state"] == "problem"
+
+
+def test_a_server_behind_that_does_not_answer_is_a_warning(run_cli: RunCli, data: Path, free_port: int) -> None:
+    (data / "cloister.toml").write_text(f'upstream = "http://127.0.0.1:{free_port}"\n')
+
+    behind = finding(run_cli("doctor", "--data", data, "--json"), "server behind")
+
+    assert (behind["state"], behind["found"]) == ("warning", f"http://127.0.0.1:{free_port} does not answer as one")
