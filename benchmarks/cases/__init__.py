@@ -7,7 +7,7 @@ from functools import partial
 
 from benchmarks.cases.bodies import bodies, bodies_memory, guest_body
 from benchmarks.cases.fairness import fairness
-from benchmarks.cases.hello import access_log, echo, one_tenant
+from benchmarks.cases.hello import access_log, echo, groups, one_tenant
 from benchmarks.cases.lifecycle import deploy, isolation, start
 from benchmarks.cases.platform import platform
 from benchmarks.cases.processes import processes
@@ -33,6 +33,7 @@ CASES: Mapping[str, Case] = {
     "in-flight": waiting,
     "fairness": fairness,
     "access-log": access_log,
+    "groups": groups,
     "tenants": tenants,
     "start": start,
     "processes": processes,

@@ -56,6 +56,22 @@ def access_log(plan: Plan) -> Iterator[Row]:
         yield row("access-log/on", samples)
 
 
+def groups(plan: Plan) -> Iterator[Row]:
+    """What it costs to pass a request on to the group of tenants that has its worker, on this one machine."""
+    with ExitStack() as stack:
+        behind = stack.enter_context(cloister())
+        behind.deploy_directory(WORKERS / "hello")
+        front = stack.enter_context(cloister(settings={"upstream": f"http://127.0.0.1:{behind.port}"}))
+        asked = [Request("/", headers={"X-User-ID": "hello"})]
+        contenders = {
+            CLOISTER: Contender(front, asked, is_hello),
+            "cloister without": Contender(behind, asked, is_hello),
+        }
+        yield row("groups/passed-on", compare(plan, contenders, connections=CONNECTIONS))
+        alone = compare(plan, contenders, connections=1)
+        yield row("groups/latency", alone, "p50_ms")
+
+
 def json_of(size: int) -> str:
     """A JSON object of about `size` bytes, of the kinds of values that requests have."""
     records: list[dict[str, object]] = []
