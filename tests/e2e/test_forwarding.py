@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -29,16 +28,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server
 
 
-def exchange(server: Server, request: bytes) -> bytes:
-    """What comes back, to its end, for bytes on the wire."""
-    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as caller:
-        caller.sendall(request)
-        answer = b""
-        while piece := caller.recv(65536):
-            answer += piece
-        return answer
-
-
 def test_a_request_reaches_its_tenant(server: Server) -> None:
     reply = server.request("POST", "/any/path?a=b", user="tenant", body='[["bindings"]]')
 
@@ -59,8 +48,8 @@ def test_without_the_header_is_400(server: Server) -> None:
 
 
 def test_two_names_are_refused(server: Server) -> None:
-    answer = exchange(
-        server, b"GET / HTTP/1.1\r\nHost: a\r\nX-User-ID: tenant\r\nx-user-id: other\r\nConnection: close\r\n\r\n"
+    answer = server.exchange(
+        b"GET / HTTP/1.1\r\nHost: a\r\nX-User-ID: tenant\r\nx-user-id: other\r\nConnection: close\r\n\r\n"
     )
 
     assert answer.startswith(b"HTTP/1.1 400 ")
@@ -90,8 +79,7 @@ def test_a_body_over_the_limit_is_413(server: Server) -> None:
 
 
 def test_a_chunked_body_over_the_limit_is_413(server: Server) -> None:
-    answer = exchange(
-        server,
+    answer = server.exchange(
         b"POST / HTTP/1.1\r\nHost: a\r\nX-User-ID: tenant\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
         b"%x\r\n%b\r\n0\r\n\r\n" % (200_000, b"x" * 200_000),
     )
@@ -100,7 +88,7 @@ def test_a_chunked_body_over_the_limit_is_413(server: Server) -> None:
 
 
 def test_connect_is_not_served(server: Server) -> None:
-    answer = exchange(server, b"CONNECT a.example:443 HTTP/1.1\r\nHost: a.example:443\r\nX-User-ID: tenant\r\n\r\n")
+    answer = server.exchange(b"CONNECT a.example:443 HTTP/1.1\r\nHost: a.example:443\r\nX-User-ID: tenant\r\n\r\n")
 
     assert answer.startswith(b"HTTP/1.1 405 ")
 
@@ -117,7 +105,7 @@ def test_connect_is_not_served(server: Server) -> None:
     ],
 )
 def test_a_request_with_two_lengths_is_refused_and_ends_the_connection(server: Server, smuggled: bytes) -> None:
-    answer = exchange(server, smuggled + b"[]GET /second HTTP/1.1\r\nHost: a\r\nX-User-ID: tenant\r\n\r\n")
+    answer = server.exchange(smuggled + b"[]GET /second HTTP/1.1\r\nHost: a\r\nX-User-ID: tenant\r\n\r\n")
 
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert answer.count(b"HTTP/1.1 ") == 1
@@ -127,7 +115,7 @@ def test_a_request_with_two_lengths_is_refused_and_ends_the_connection(server: S
 
 
 def test_repeated_headers_pass_and_framing_does_not(server: Server) -> None:
-    answer = exchange(server, b"GET /cookies HTTP/1.1\r\nHost: a\r\nX-User-ID: sdk\r\nConnection: close\r\n\r\n")
+    answer = server.exchange(b"GET /cookies HTTP/1.1\r\nHost: a\r\nX-User-ID: sdk\r\nConnection: close\r\n\r\n")
 
     head, _, body = answer.partition(b"\r\n\r\n")
     assert body == b"x"

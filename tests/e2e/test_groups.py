@@ -8,7 +8,6 @@ import os
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import jwt
@@ -61,17 +60,6 @@ def front(tmp_path_factory: pytest.TempPathFactory, component: bytes, behind: Se
         yield server
 
 
-def wire(server: Server, request: bytes) -> bytes:
-    """What comes back, to the connection's end, for bytes on the wire."""
-    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as caller:
-        caller.sendall(request)
-        answer = b""
-        with suppress(ConnectionResetError):
-            while piece := caller.recv(65536):
-                answer += piece
-        return answer
-
-
 def access_lines(server: Server) -> list[dict[str, object]]:
     entries = [json.loads(line) for line in server.log.read_text().splitlines() if line.startswith("{")]
     return [entry for entry in entries if entry.get("logger") == "access"]
@@ -116,8 +104,8 @@ def test_a_request_arrives_as_it_was_sent(front: Server, behind: Server) -> None
         b"%bConnection: x-gone, close\r\nX-Gone: 1\r\n\r\n"
     )
 
-    direct = wire(behind, request % b"Via: 1.1 cloister\r\n").partition(b"\r\n\r\n")[2]
-    forwarded = wire(front, request % b"").partition(b"\r\n\r\n")[2]
+    direct = behind.exchange(request % b"Via: 1.1 cloister\r\n").partition(b"\r\n\r\n")[2]
+    forwarded = front.exchange(request % b"").partition(b"\r\n\r\n")[2]
 
     assert json.loads(forwarded) == json.loads(direct)
     assert json.loads(forwarded)["headers"]["via"] == "1.1 cloister"
@@ -128,13 +116,13 @@ def test_an_absolute_target_names_the_host(front: Server) -> None:
         b"GET http://shop.example/a/headers?b HTTP/1.1\r\nHost: x\r\nX-User-ID: stranger\r\nConnection: close\r\n\r\n"
     )
 
-    seen = json.loads(wire(front, request).partition(b"\r\n\r\n")[2])
+    seen = json.loads(front.exchange(request).partition(b"\r\n\r\n")[2])
 
     assert (seen["url"], seen["headers"]["host"]) == ("http://shop.example/a/headers?b", "shop.example")
 
 
 def test_a_target_that_is_no_text_is_refused(front: Server) -> None:
-    answer = wire(front, b"GET /\xff HTTP/1.1\r\nHost: x\r\nX-User-ID: stranger\r\nConnection: close\r\n\r\n")
+    answer = front.exchange(b"GET /\xff HTTP/1.1\r\nHost: x\r\nX-User-ID: stranger\r\nConnection: close\r\n\r\n")
 
     assert answer.startswith(b"HTTP/1.1 400 ")
 
@@ -146,7 +134,7 @@ def test_an_answer_comes_back_as_it_was(front: Server, behind: Server, method: s
 
     answers = []
     for server in (behind, front):
-        head, _, body = wire(server, request).partition(b"\r\n\r\n")
+        head, _, body = server.exchange(request).partition(b"\r\n\r\n")
         lines = [line for line in head.split(b"\r\n") if not line.lower().startswith((b"date:", b"x-request-id:"))]
         answers.append((sorted(lines), body))
 
@@ -180,7 +168,7 @@ def test_a_body_that_is_too_large_is_refused(front: Server) -> None:
 
 
 def test_an_answer_that_breaks_off_is_not_taken_for_a_whole_one(front: Server) -> None:
-    answer = wire(front, b"GET /broken HTTP/1.1\r\nHost: x\r\nX-User-ID: stranger\r\nConnection: close\r\n\r\n")
+    answer = front.exchange(b"GET /broken HTTP/1.1\r\nHost: x\r\nX-User-ID: stranger\r\nConnection: close\r\n\r\n")
 
     # A reset overtakes what was sent before it: the server in front may not have seen the answer's head.
     assert not answer.endswith(b"0\r\n\r\n")
