@@ -145,7 +145,7 @@ class Route:
     @property
     def pattern(self) -> str:
         """For aiohttp."""
-        return BASE + self.path.replace("*}", ":.*}")
+        return BASE + self.path.replace("*}", r":[\s\S]*}")
 
 
 _GRANT_FAMILIES = {"/storage/kv/": "kv_namespaces", "/r2/": "r2_buckets", "/d1/": "d1_databases"}

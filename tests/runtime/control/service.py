@@ -12,6 +12,7 @@ from typing import Any
 
 import aiohttp
 from aiohttp import web
+from yarl import URL
 
 from host_bindings.d1.service import SqlService
 from host_bindings.scope import Resources
@@ -69,7 +70,7 @@ class Control:
     observatory: Observatory
     port: int
 
-    async def call(self, method: str, path: str, **options: Any) -> Answer:
+    async def call(self, method: str, path: str | URL, **options: Any) -> Answer:
         async with self.http.request(method, path, **options) as response:
             return Answer(response.status, response.headers, await response.text())
 

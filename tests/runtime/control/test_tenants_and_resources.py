@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from urllib.parse import quote
 
 import pytest
+from yarl import URL
 
 from host_bindings.scope import Tenant
 from tests.runtime.control.service import NAMESPACES, SCRIPTS, Answer, Control, RunControl
@@ -60,6 +62,23 @@ def test_tenants_that_name_the_same_id_have_different_stores_and_the_operator_re
 
         assert await stored_by(control, "ann", "k") == b"ann's"
         assert await stored_by(control, "ben", "k") is None
+
+    run_control(test)
+
+
+def test_whatever_a_tenant_calls_its_keys_the_operator_reaches_them(run_control: RunControl, component: bytes) -> None:
+    keys = ["a/../b", "../../etc/passwd", "a\r\nb", "\n", "\0", "?a=b#c", "%2e%2e", "a\\b", "\u202eb"]
+
+    async def test(control: Control) -> None:
+        await bind(control, component, "ann", kv("cache"), bucket("files"))
+        ann = await token(control, "ann", *ALL)
+        for key in keys:
+            for path in (f"{KV}/cache/values", f"{R2}/files/objects"):
+                address = URL(f"{path}/{quote(key, safe='')}", encoded=True)
+                put = await control.call("PUT", address, data=key.encode(), headers=ann)
+                got = await control.call("GET", address, headers=ann)
+                gone = await control.call("DELETE", address, headers=ann)
+                assert (put.status, got.text, gone.status) == (200, key, 200), (path, key)
 
     run_control(test)
 
