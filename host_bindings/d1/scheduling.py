@@ -2,7 +2,8 @@
 
 A database runs one group of requests at a time. Databases are gathered by owner (a tenant), and turns are shared fairly
 among owners, by the time that each has used. Owners whose requests have lately been slow never get the last process:
-one is always left for those whose requests are quick.
+one is always left for those whose requests are quick. What the host itself asks of a database may take minutes: an
+owner has one such request running at a time.
 """
 
 from __future__ import annotations
@@ -58,6 +59,8 @@ class Owner:
     """Time used, moved up to that of the others after a pause: what was not used then is not saved up."""
     mean_ms: float = 0.0
     running: int = 0
+    maintaining: bool = False
+    """One of the requests in `ALONE` is running."""
     waiting_bytes: int = 0
     databases: int = 0
     ready: deque[Queue] = field(default_factory=deque)
@@ -69,6 +72,10 @@ class Owner:
     @property
     def slow(self) -> bool:
         return self.mean_ms > SLOW_MS
+
+    def next_ready(self) -> Queue | None:
+        """The first of its databases that may have a turn."""
+        return next((queue for queue in self.ready if not (self.maintaining and queue.maintains)), None)
 
 
 @dataclass(slots=True, eq=False)
@@ -83,6 +90,11 @@ class Queue:
     closed: bool = False
     last_row_id: int = 0
     idle: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def maintains(self) -> bool:
+        """What is next is one of the requests in `ALONE`."""
+        return bool(self.waiting) and self.waiting[0].kind in ALONE
 
     def take_group(self, limits: SqlLimits) -> list[Pending]:
         """What may run together now, in order. Empty if all who asked have gone."""
@@ -133,11 +145,13 @@ class Schedule:
         found: Queue | None = None
         while self._heap and found is None:
             owner = heapq.heappop(self._heap)[2]
-            if owner.running >= shared or (owner.slow and slow_running >= slow_max):
+            ready = owner.next_ready()
+            if ready is None or owner.running >= shared or (owner.slow and slow_running >= slow_max):
                 held_back.append(owner)
                 continue
             self._now_s = max(self._now_s, owner.used_s)
-            found = owner.ready.popleft()
+            found = ready
+            owner.ready.remove(found)
             found.scheduled = False
             if owner.ready:
                 self._push(owner)

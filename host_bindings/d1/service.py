@@ -19,7 +19,7 @@ from host_bindings.d1.child import Child, Job
 from host_bindings.d1.errors import D1Error
 from host_bindings.d1.limits import SqlLimits
 from host_bindings.d1.scheduling import Owner, Pending, Queue, Schedule
-from host_bindings.d1.wire import COMMITTING, MAINTAINING, Allowed, Answer, Kind, Request, Work
+from host_bindings.d1.wire import ALONE, COMMITTING, MAINTAINING, Allowed, Answer, Kind, Request, Work
 
 _log = logging.getLogger(__name__)
 
@@ -172,6 +172,7 @@ class SqlService:
                 continue
             queue.running = True
             queue.owner.running += 1
+            queue.owner.maintaining |= group[0].kind in ALONE
             self._send(self._take_idle(queue), queue, group)
         if not self._starting and ((schedule and not self._children) or self._wants_spare()):
             self._start_child()
@@ -242,6 +243,8 @@ class SqlService:
         queue = job.queue
         queue.running = False
         queue.owner.running -= 1
+        if job.work.requests[0].kind in ALONE:
+            queue.owner.maintaining = False
         queue.owner.book(time.monotonic() - job.started_at)
         if queue.waiting and not queue.scheduled:
             self._schedule.add(queue)

@@ -98,6 +98,28 @@ def test_no_owner_holds_all_processes() -> None:
     assert schedule.take(processes=3, slow_running=0) is not None
 
 
+def test_an_owner_has_one_database_exported_imported_or_restored_at_a_time() -> None:
+    schedule, owner = Schedule(), Owner("importer")
+    imported, next_imported, asked = (queue_of(owner, name) for name in ("imported", "next imported", "asked"))
+
+    async def fill() -> None:
+        future = asyncio.get_running_loop().create_future()
+        for queue in (imported, next_imported):
+            queue.waiting.append(Pending("import", "", 0, future))
+        asked.waiting.append(Pending("query", "", 0, future))
+
+    asyncio.run(fill())
+    for queue in (imported, next_imported, asked):
+        schedule.add(queue)
+
+    assert schedule.take(processes=4, slow_running=0) is imported
+    owner.maintaining = True
+    assert schedule.take(processes=4, slow_running=0) is asked
+    assert schedule.take(processes=4, slow_running=0) is None
+    owner.maintaining = False
+    assert schedule.take(processes=4, slow_running=0) is next_imported
+
+
 @pytest.fixture
 def limits() -> SqlLimits:
     return replace(SqlLimits(), group_requests=3, group_bytes=100)
