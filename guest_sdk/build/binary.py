@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from guest_sdk.build.errors import BuildError
 
@@ -22,9 +22,13 @@ _CORE_EXPORT = 7
 CORE_FUNCTION_SORT, CORE_MEMORY_SORT = b"\x00\x00", b"\x00\x02"
 FUNCTION_SORT = b"\x01"
 
-_ONE_INDEX = frozenset((0x03, 0x04, 0x05, 0x07))
-"""Canonical options with an index: memory, realloc, post-return, callback. The others have none."""
-_OPTION_MAX = 0x07
+LIFT, LOWER, RESOURCES = 0x00, 0x01, (0x02, 0x03, 0x04)
+"""What a component makes functions of: core functions, functions, and types of resources."""
+
+MEMORY_OPTION = 0x03
+_ENCODING_OPTIONS, _FUNCTION_OPTIONS = (0x00, 0x01, 0x02), (0x04, 0x05)
+
+_OF_MODULE, _INSTANCE_SORT = 0x00, 0x12
 
 _EXTERN_SORTS = {0x00: b"\x00\x11", 0x01: FUNCTION_SORT, 0x03: b"\x03", 0x04: b"\x04", 0x05: b"\x05"}
 
@@ -112,6 +116,31 @@ class Reader:
 
 
 @dataclass(frozen=True)
+class CoreInstance:
+    """A core instance: of a module, with the instances that it imports from, or put together from core items."""
+
+    module: int | None
+    given: Mapping[str, int] = field(default_factory=dict)
+    items: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """Sort and index by name."""
+
+
+Options = tuple[tuple[int, int | None], ...]
+"""Canonical options and the index that each has, if it has one."""
+
+
+@dataclass(frozen=True)
+class Canon:
+    """A function made of another one or for a type of resources. `index`: of what it is made."""
+
+    kind: int
+    index: int
+    options: Options = ()
+    type: int | None = None
+    """Of a lifted function."""
+
+
+@dataclass(frozen=True)
 class Layout:
     """What a component defines at its top level, as far as one has to know it to define more."""
 
@@ -175,20 +204,50 @@ def core_exports(component: bytes, start: int, end: int) -> set[str]:
     return names
 
 
+def read_core_instance(reader: Reader) -> CoreInstance:
+    """Raises `Unknown`, as what follows does."""
+    if reader.byte() != _OF_MODULE:
+        items = {}
+        for _ in range(reader.u32()):
+            name = reader.name()
+            items[name] = reader.byte(), reader.u32()
+        return CoreInstance(None, items=items)
+    module = reader.u32()
+    given = {}
+    for _ in range(reader.u32()):
+        name = reader.name()
+        if reader.byte() != _INSTANCE_SORT:
+            raise Unknown
+        given[name] = reader.u32()
+    return CoreInstance(module, given=given)
+
+
+def read_canon(reader: Reader) -> Canon:
+    kind = reader.byte()
+    if kind in RESOURCES:
+        return Canon(kind, reader.u32())
+    if kind not in (LIFT, LOWER) or reader.byte() != 0x00:
+        raise Unknown
+    index, options = reader.u32(), _read_options(reader)
+    return Canon(kind, index, options, reader.u32() if kind == LIFT else None)
+
+
+def _read_options(reader: Reader) -> Options:
+    found: list[tuple[int, int | None]] = []
+    for _ in range(reader.u32()):
+        option = reader.byte()
+        if option == MEMORY_OPTION or option in _FUNCTION_OPTIONS:
+            found.append((option, reader.u32()))
+        elif option in _ENCODING_OPTIONS:
+            found.append((option, None))
+        else:
+            raise Unknown
+    return tuple(found)
+
+
 def _core_instance(reader: Reader, instances: list[int | None]) -> bytes:
-    if reader.byte() == 0x00:
-        instances.append(reader.u32())
-        for _ in range(reader.u32()):
-            reader.name()
-            reader.byte()
-            reader.u32()
-    else:
-        instances.append(None)
-        for _ in range(reader.u32()):
-            reader.name()
-            reader.byte()
-            reader.u32()
-    return b"\x00\x12"
+    instances.append(read_core_instance(reader).module)
+    return bytes((0x00, _INSTANCE_SORT))
 
 
 def _alias(reader: Reader, _instances: list[int | None]) -> bytes:
@@ -203,30 +262,7 @@ def _alias(reader: Reader, _instances: list[int | None]) -> bytes:
 
 
 def _canon(reader: Reader, _instances: list[int | None]) -> bytes:
-    match reader.byte():
-        case 0x00:
-            _canon_function(reader)
-            reader.u32()
-            return FUNCTION_SORT
-        case 0x01:
-            _canon_function(reader)
-        case 0x02 | 0x03 | 0x04:
-            reader.u32()
-        case _:
-            raise Unknown
-    return CORE_FUNCTION_SORT
-
-
-def _canon_function(reader: Reader) -> None:
-    if reader.byte() != 0x00:
-        raise Unknown
-    reader.u32()
-    for _ in range(reader.u32()):
-        option = reader.byte()
-        if option > _OPTION_MAX:
-            raise Unknown
-        if option in _ONE_INDEX:
-            reader.u32()
+    return FUNCTION_SORT if read_canon(reader).kind == LIFT else CORE_FUNCTION_SORT
 
 
 def _import(reader: Reader, _instances: list[int | None]) -> bytes:

@@ -25,10 +25,18 @@ from guest_sdk.build.binary import (
     CANON,
     CORE_INSTANCE,
     CORE_MODULE,
+    LIFT,
+    LOWER,
+    MEMORY_OPTION,
     PREAMBLE_BYTES,
+    Canon,
+    CoreInstance,
+    Options,
     Reader,
     Unknown,
     instantiation,
+    read_canon,
+    read_core_instance,
     section,
     sections,
     sized,
@@ -42,14 +50,7 @@ from guest_sdk.build.linking.merge import EXTERNAL, Exported, Merged, Part, merg
 
 _CUSTOM, _CORE_TYPE, _START = 0, 3, 9
 _CORE, _OF_CORE_INSTANCE = 0x00, 0x01
-_INSTANCE_SORT = 0x12
-_LIFT, _LOWER, _RESOURCES = 0x00, 0x01, (0x02, 0x03, 0x04)
-_ENCODINGS = (0x00, 0x01, 0x02)
-_MEMORY_OPTION, _FUNCTION_OPTIONS = 0x03, (0x04, 0x05)
 _COMPONENT_NAMES = b"\x0ecomponent-name"
-
-_Options = tuple[tuple[int, int | None], ...]
-"""Canonical options and the index that each has, if it has one."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class _HostFunction:
     number: int
     """Its old index."""
     head: bytes
-    options: _Options | None
+    options: Options | None
     """None where there can be none."""
 
     @property
@@ -78,35 +79,16 @@ class _HostFunction:
 _Item = _Alias | _HostFunction
 
 
-@dataclass(frozen=True)
-class _Instance:
-    """A core instance: of a module, with the instances that it imports from, or put together from core items."""
-
-    module: int | None
-    given: Mapping[str, int] = field(default_factory=dict)
-    items: Mapping[str, tuple[int, int]] = field(default_factory=dict)
-    """Sort and index by name."""
-
-
-@dataclass(frozen=True)
-class _Lift:
-    """A function for the host made of a core function."""
-
-    core_function: int
-    options: _Options
-    type: int
-
-
 @dataclass
 class _Outline:
     """A component's core part, and the sections around it in their order."""
 
     modules: list[tuple[int, int]] = field(default_factory=list)
-    instances: list[_Instance] = field(default_factory=list)
+    instances: list[CoreInstance] = field(default_factory=list)
     items: dict[int, list[_Item]] = field(default_factory=lambda: {FUNCTION: [], TABLE: [], MEMORY: [], GLOBAL: []})
     """Core items by sort and index."""
-    kept: list[tuple[int, bytes | list[_Lift]]] = field(default_factory=list)
-    """Identities and contents of the other sections."""
+    kept: list[tuple[int, bytes | list[Canon]]] = field(default_factory=list)
+    """Identities and contents of the other sections; of functions, those that are lifted for the host."""
     place: int = 0
     """How many of `kept` come before the last core instance."""
 
@@ -132,15 +114,17 @@ def _outline(component: bytes) -> _Outline:
         if identity == CORE_MODULE:
             found.modules.append((body, end))
         elif identity == CORE_INSTANCE:
-            found.instances.extend(_core_instance(reader) for _ in range(reader.u32()))
+            found.instances.extend(read_core_instance(reader) for _ in range(reader.u32()))
             found.place = len(found.kept)
         elif identity == ALIAS:
             aliases = [alias for _ in range(reader.u32()) if (alias := _alias(found, reader)) is not None]
             if aliases:
                 found.kept.append((ALIAS, vector(aliases)))
         elif identity == CANON:
-            lifts = [lift for _ in range(reader.u32()) if (lift := _canon(found, reader)) is not None]
-            if lifts:
+            functions = [read_canon(reader) for _ in range(reader.u32())]
+            for one in functions:
+                _note_core_function(found, one)
+            if lifts := [one for one in functions if one.kind == LIFT]:
                 found.kept.append((CANON, lifts))
         elif identity in (_CORE_TYPE, _START):
             raise Unknown
@@ -148,23 +132,6 @@ def _outline(component: bytes) -> _Outline:
             # Names of core functions would name others now.
             found.kept.append((identity, component[body:end]))
     return found
-
-
-def _core_instance(reader: Reader) -> _Instance:
-    if reader.byte() == 0x00:
-        module = reader.u32()
-        given = {}
-        for _ in range(reader.u32()):
-            name = reader.name()
-            if reader.byte() != _INSTANCE_SORT:
-                raise Unknown
-            given[name] = reader.u32()
-        return _Instance(module, given=given)
-    items = {}
-    for _ in range(reader.u32()):
-        name = reader.name()
-        items[name] = reader.byte(), reader.u32()
-    return _Instance(None, items=items)
 
 
 def _alias(found: _Outline, reader: Reader) -> bytes | None:
@@ -186,39 +153,12 @@ def _alias(found: _Outline, reader: Reader) -> bytes | None:
     return None
 
 
-def _canon(found: _Outline, reader: Reader) -> _Lift | None:
-    """A lifted function; takes note of what is a core function."""
+def _note_core_function(found: _Outline, one: Canon) -> None:
     functions = found.items[FUNCTION]
-    kind = reader.byte()
-    if kind == _LIFT:
-        if reader.byte() != 0x00:
-            raise Unknown
-        function = reader.u32()
-        options = _options(reader)
-        return _Lift(function, options, reader.u32())
-    if kind == _LOWER:
-        if reader.byte() != 0x00:
-            raise Unknown
-        head = bytes((_LOWER, 0x00)) + u32(reader.u32())
-        functions.append(_HostFunction(len(functions), head, _options(reader)))
-    elif kind in _RESOURCES:
-        functions.append(_HostFunction(len(functions), bytes((kind,)) + u32(reader.u32()), None))
-    else:
-        raise Unknown
-    return None
-
-
-def _options(reader: Reader) -> _Options:
-    found: list[tuple[int, int | None]] = []
-    for _ in range(reader.u32()):
-        option = reader.byte()
-        if option == _MEMORY_OPTION or option in _FUNCTION_OPTIONS:
-            found.append((option, reader.u32()))
-        elif option in _ENCODINGS:
-            found.append((option, None))
-        else:
-            raise Unknown
-    return tuple(found)
+    if one.kind == LOWER:
+        functions.append(_HostFunction(len(functions), bytes((LOWER, 0x00)) + u32(one.index), one.options))
+    elif one.kind != LIFT:
+        functions.append(_HostFunction(len(functions), bytes((one.kind,)) + u32(one.index), None))
 
 
 # ------------------------------------------------------------------------------------------------------- writing
@@ -310,10 +250,10 @@ class _Linker:
             else:
                 need_options(item.options or ())
 
-        def need_options(options: _Options) -> None:
+        def need_options(options: Options) -> None:
             for option, index in options:
                 if index is not None:
-                    sort = MEMORY if option == _MEMORY_OPTION else FUNCTION
+                    sort = MEMORY if option == MEMORY_OPTION else FUNCTION
                     need(sort, self._item(sort, index))
 
         for instance in self._apart:
@@ -321,7 +261,7 @@ class _Linker:
                 need(sort, item)
         for _, content in self._outline.kept:
             for lift in content if not isinstance(content, bytes) else ():
-                need(FUNCTION, self._item(FUNCTION, lift.core_function))
+                need(FUNCTION, self._item(FUNCTION, lift.index))
                 need_options(lift.options)
         return needed
 
@@ -388,14 +328,15 @@ class _Linker:
     def _declared(self, function: _HostFunction) -> bytes:
         return function.head + (b"" if function.options is None else self._options(function.options))
 
-    def _lift(self, lift: _Lift) -> bytes:
-        function = self._indexes[self._item(FUNCTION, lift.core_function)]
-        return bytes((_LIFT, 0x00)) + u32(function) + self._options(lift.options) + u32(lift.type)
+    def _lift(self, lift: Canon) -> bytes:
+        assert lift.type is not None
+        function = self._indexes[self._item(FUNCTION, lift.index)]
+        return bytes((LIFT, 0x00)) + u32(function) + self._options(lift.options) + u32(lift.type)
 
-    def _options(self, options: _Options) -> bytes:
+    def _options(self, options: Options) -> bytes:
         encoded = []
         for option, index in options:
-            item = None if index is None else self._item(MEMORY if option == _MEMORY_OPTION else FUNCTION, index)
+            item = None if index is None else self._item(MEMORY if option == MEMORY_OPTION else FUNCTION, index)
             encoded.append(bytes((option,)) + (b"" if item is None else u32(self._indexes[item])))
         return vector(encoded)
 
