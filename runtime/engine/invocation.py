@@ -14,6 +14,7 @@ from runtime.engine.errors import (
     EngineError,
     GuestException,
     GuestTrapped,
+    HostFault,
     LimitExceeded,
     MemoryLimitExceeded,
     WallTimeExceeded,
@@ -185,14 +186,25 @@ class Invocation:
         self.pool.release(instance)
 
     def _take_result(self, instance: Instance) -> EngineError | None:
-        try:
-            result = instance.take_result(self.name)
-        except (CodecError, UnicodeDecodeError) as broken:
-            return GuestTrapped(f"The worker broke the contract: {broken}")
+        result = self._returned(instance)
+        if isinstance(result, EngineError):
+            return result
         if isinstance(result, Err):
             return self._exception(instance, *result.value)
         self._settle(result)
         return None
+
+    def _returned(self, instance: Instance) -> Any:
+        """What the export returned; an `EngineError` if that cannot be read."""
+        try:
+            return instance.take_result(self.name)
+        except (CodecError, UnicodeDecodeError) as broken:
+            return GuestTrapped(f"The worker broke the contract: {broken}")
+        except Exception as error:
+            # Whatever it is: without an outcome the caller would wait for ever.
+            instance.spent = True
+            self.pool.engine.report(error)
+            return HostFault("The host failed to take the worker's answer.")
 
     def _discard_result(self, instance: Instance) -> None:
         """What `fetch` returned after it had answered by `respond`: only its error is of interest."""
@@ -201,10 +213,9 @@ class Invocation:
             self.pool.log(self.request_id, "error", error)
 
     def _take_result_error(self, instance: Instance) -> str | None:
-        try:
-            result = instance.take_result(self.name)
-        except (CodecError, UnicodeDecodeError) as broken:
-            return f"The worker broke the contract: {broken}"
+        result = self._returned(instance)
+        if isinstance(result, EngineError):
+            return result.message
         if isinstance(result, Err):
             return str(result.value[2] or result.value[1])
         body = result[2]

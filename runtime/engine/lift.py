@@ -181,7 +181,11 @@ def _resource_decoder(resource: contract.Resource, owned: bool) -> Decoder:
         kind, box, _, _ = unpack_from(MEMORY, address)
         if kind != RESOURCE:
             raise _wrong(resource.name, kind)
-        rep, number = native.take_resource(handles.context, box)
+        try:
+            rep, number = native.take_resource(handles.context, box)
+        except native.NativeError:
+            # The signature says only that there is a resource: this is one of the guest's own.
+            raise CodecError(f"expected {resource.name}, got a resource of another type") from None
         if number != resource.number:
             raise _wrong(resource.name, kind)
         return handles.take(rep, number, owned=owned)
