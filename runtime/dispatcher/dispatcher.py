@@ -165,6 +165,8 @@ class Dispatcher:
         finally:
             self._meters.end(request_id)
             self._record(exchange, begun, begun.status, exchange.sent_bytes)
+            # Its frames know this request: all of it would wait for the garbage collector.
+            begun.error = None
         return exchange
 
     def _begin(self, exchange: Exchange) -> Begun:

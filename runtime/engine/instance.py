@@ -54,6 +54,10 @@ ASSUMED_CPU_NS = 500_000
 Done = Callable[["Instance", EngineError | None], None]
 
 
+def _discard(_level: str, _message: str) -> None:
+    """The log of an instance that is closed."""
+
+
 class Instance:
     """See the module. Made by `WorkerPool`; use from the event loop only."""
 
@@ -154,6 +158,8 @@ class Instance:
         self._engine.instances.pop(self.context, None)
         self._store.close()
         self.spent = True
+        # Its context knows it. The machine code, which is an open file, must not wait for the garbage collector.
+        self.guest.log = _discard
 
     def end_call(self) -> None:
         """Closes what the finished call left open."""

@@ -147,9 +147,14 @@ class Invocation:
                 raise
 
     def result(self) -> Any:
-        """What the export returned, or what was given to `respond`. Raises `EngineError`."""
-        if self._failure is not None:
-            raise self._failure
+        """What the export returned, or what was given to `respond`. Raises `EngineError`. Ask once."""
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            try:
+                raise failure
+            finally:
+                # Its frames know this call, which must not know it: all of both would wait for the garbage collector.
+                del failure
         return self._answer
 
     def _settle(self, answer: Any) -> None:
@@ -183,6 +188,7 @@ class Invocation:
         instance.end_call()
         if self.pool.observer is not None:
             self.pool.observer.called(self, instance.cpu_ns, error)
+        self.instance = None
         self.pool.release(instance)
 
     def _take_result(self, instance: Instance) -> EngineError | None:

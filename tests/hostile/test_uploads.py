@@ -37,7 +37,7 @@ def check_rejected(reply: Reply, *statuses: int) -> None:
     (error,) = envelope["errors"]
     assert error["message"].isprintable()
     assert len(error["message"]) < 2_000
-    for word in ("Traceback", "/tmp", "site-packages", "panicked"):
+    for word in ("Traceback (most recent", "/tmp", "site-packages", "panicked"):
         assert word not in reply.text
 
 
@@ -85,7 +85,8 @@ def test_a_broken_component_is_refused_or_deployed_whole(
         statuses[reply.status] = statuses.get(reply.status, 0) + 1
         if reply.status == 200:
             assert version_of(site, name) == before + 1, seed
-            assert site.call(name, "").status in (200, 500, 502, 503), seed
+            # The status and the text of its answer are among the bytes that were changed.
+            assert 200 <= site.call(name, "").status <= 599, seed
         else:
             check_rejected(reply)
             assert version_of(site, name) == before, seed

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import os
 
 import pytest
 
-from host_bindings.body import BytesBody
+from host_bindings.body import Body, BytesBody
 from runtime.engine.errors import (
     CpuLimitExceeded,
+    EngineError,
     GuestException,
     GuestTrapped,
     HostCallLimitExceeded,
@@ -17,7 +20,8 @@ from runtime.engine.errors import (
     TooBusy,
     WallTimeExceeded,
 )
-from runtime.engine.invocation import UNFINISHED
+from runtime.engine.instance import Instance
+from runtime.engine.invocation import UNFINISHED, Invocation
 from runtime.engine.limits import Limits
 from runtime.engine.pool import Answer, WorkerPool
 
@@ -410,6 +414,31 @@ def test_one_tenants_error_never_surfaces_in_another_tenants_call(in_workshop):
         assert by_url["/sleep"] == {"slept"}
         assert by_url["/hello"] == {"hello"}
         assert len(by_url["/pipes_without_end"]) == 1
+
+    in_workshop(body)
+
+
+@pytest.mark.parametrize("url", ["/hello", "/sleep", "/streamed", "/fail", "/crash", "/early_then_loop"])
+def test_what_a_call_leaves_does_not_wait_for_the_garbage_collector(in_workshop, url):
+    """An instance that is closed has let go of its machine code, which is an open file, whatever became of its call."""
+
+    async def body(workshop):
+        pool = workshop.pool(Limits(isolation="request", cpu_ms=500))
+        gc.collect()
+        before = {id(each) for each in gc.get_objects()}
+        gc.disable()
+        try:
+            with contextlib.suppress(EngineError):
+                answer = await fetch(pool, url)
+                if isinstance(answer.body, Body):
+                    await answer.body.read_all(1_000_000)
+                del answer
+            while pool.instances:
+                await asyncio.sleep(0.01)
+            made = [each for each in gc.get_objects() if id(each) not in before]
+            assert [each for each in made if isinstance(each, Instance | Invocation)] == []
+        finally:
+            gc.enable()
 
     in_workshop(body)
 
