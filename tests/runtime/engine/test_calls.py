@@ -431,7 +431,7 @@ def test_what_a_call_leaves_does_not_wait_for_the_garbage_collector(in_workshop,
             with contextlib.suppress(EngineError):
                 answer = await fetch(pool, url)
                 if isinstance(answer.body, Body):
-                    await answer.body.read_all(1_000_000)
+                    await answer.body.read_all(10_000_000)
                 del answer
             while pool.instances:
                 await asyncio.sleep(0.01)
