@@ -75,6 +75,8 @@ class Scope:
         self._resources = dict(resources)
         self.description = json.dumps({name: _describe(binding) for name, binding in bindings.items()})
         """What the guest is told about its bindings: see `environment.bindings` in the contract."""
+        self.large_values = asyncio.Lock()
+        """Held while a large value is made for a guest: one at a time, however many instances ask for theirs."""
 
     def kv(self, binding: str) -> KVNamespace:
         """Raises `Failure` if the tenant has no KV binding of that name. The same goes for the two below."""

@@ -10,7 +10,7 @@ from collections.abc import Coroutine
 from typing import cast
 from weakref import WeakSet
 
-from host_bindings.body import GUEST_CHUNK_BYTES, PIPE_UNREAD_BYTES_MAX, Body, Pipe, Sink, text_of
+from host_bindings.body import CHUNK_BYTES, GUEST_CHUNK_BYTES, PIPE_UNREAD_BYTES_MAX, Body, Pipe, Sink, text_of
 from host_bindings.context import GuestContext
 from host_bindings.contract import (
     FAILURE,
@@ -59,10 +59,14 @@ async def _read_next(body: Body, limit: int) -> bytes:
     return await body.read(limit)
 
 
-async def body_text(_: GuestContext, body: Body) -> str:
+async def body_text(context: GuestContext, body: Body) -> str:
     known = body.length is not None
     try:
-        return await text_of(await body.read_all(TEXT_BYTES_MAX), TEXT_BYTES_MAX)
+        data = await body.read_all(TEXT_BYTES_MAX)
+        if len(data) <= CHUNK_BYTES:
+            return data.decode("utf-8", "replace")
+        async with context.scope.large_values:
+            return await text_of(data, TEXT_BYTES_MAX)
     except Failure:
         # What has been read is lost; without this a guest that goes on reading would get the rest as if it were all.
         if not known:

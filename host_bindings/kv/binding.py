@@ -87,9 +87,17 @@ async def get_many(context: GuestContext, binding: str, keys: Sequence[str], opt
         entries = await _stored("GET_BULK", namespace.get_many(wanted, bytes_max=BULK_BYTES_MAX))
     except TooMuch:
         raise _bulk_too_large() from None
+    with_metadata = bool(given.get("withMetadata"))
+    if sum(len(entry.value) for entry in entries.values() if entry is not None) <= CHUNK_BYTES:
+        return await _bulk_text(entries, kind, with_metadata, refusal)
+    async with context.scope.large_values:
+        return await _bulk_text(entries, kind, with_metadata, refusal)
+
+
+async def _bulk_text(entries: dict[str, Entry | None], kind: str, with_metadata: bool, refusal: Failure | None) -> str:
+    """The answer of `get_many`. Raises `refusal` if the values before it are no reason for another one."""
     if kind == "text" and sum(map(_escapes_bytes, entries.values())) > BULK_BYTES_MAX:
         raise _bulk_too_large()
-    with_metadata = bool(given.get("withMetadata"))
     found: dict[str, object] = {}
     for name, entry in entries.items():
         found[name] = None if entry is None else await _bulk_value(entry, kind, with_metadata)

@@ -72,6 +72,25 @@ def test_what_is_not_utf8_is_replaced_alike_wherever_pieces_of_it_end(guest):
     assert asyncio.run(types.body_text(guest.context, BytesBody(data))) == data.decode("utf-8", "replace")
 
 
+def test_large_texts_of_a_tenants_are_made_one_at_a_time(guest):
+    data = b"\xff" * 3_000_000
+    ends: list[int] = []
+
+    async def read(number: int) -> None:
+        await types.body_text(guest.context, BytesBody(data))
+        ends.append(number)
+
+    async def main() -> None:
+        reading = [asyncio.create_task(read(number)) for number in range(3)]
+        while not ends:
+            await asyncio.sleep(0)
+        assert [task.done() for task in reading] == [True, False, False]
+        await asyncio.gather(*reading)
+
+    asyncio.run(main())
+    assert ends == [0, 1, 2]
+
+
 def test_text_that_is_too_large_only_with_its_replacements_is_refused(guest):
     with pytest.raises(Failure, match="in pieces"):
         asyncio.run(types.body_text(guest.context, BytesBody(b"\xff" * (types.TEXT_BYTES_MAX // 2))))
