@@ -22,6 +22,7 @@ from host_bindings import interfaces
 from host_bindings.d1.service import SqlService
 from host_bindings.scope import Resources
 from host_bindings.wasi.console import flush
+from runtime.allocator import give_back_freed_memory
 from runtime.artifacts import ArtifactStore, UploadLimits
 from runtime.control import create_control_application, load_admin_token
 from runtime.control.http import ManagementRunner
@@ -74,6 +75,7 @@ def run_on_loop(main: Awaitable[None]) -> None:
     async def run() -> None:
         await main
 
+    give_back_freed_memory()
     with asyncio.Runner(loop_factory=loop_factory) as runner:
         runner.run(run())
 
