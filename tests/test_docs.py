@@ -149,7 +149,7 @@ def test_the_grafana_dashboard_asks_for_metrics_that_there_are() -> None:
     }
     offered: set[str] = set()
     for metric in _Collector(
-        [Total("n", "s", name, "0", 1.0) for name in ("wall_bucket", *_COUNTERS)], {}, {}
+        [Total("n", "s", name, "0", 1.0) for name in ("wall_bucket", *_COUNTERS)], {}, {}, set()
     ).collect():
         suffixes = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_sum", "_count")}[metric.type]
         offered |= {metric.name + suffix for suffix in suffixes}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
 from aiohttp import web
@@ -59,7 +59,9 @@ async def answer(parts: Parts, request: web.Request) -> web.Response:
     for day in usage:
         gauges.setdefault(TenantKey(day.namespace, day.script), {})["storage_bytes"] = day.storage_bytes
     registry = CollectorRegistry()
-    registry.register(_Collector(totals, gauges, processes))
+    shown = parts.observatory.shown
+    choose(shown, totals)
+    registry.register(_Collector(totals, gauges, processes, shown))
     return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
@@ -69,11 +71,12 @@ class _Collector:
         totals: Sequence[Total],
         gauges: Mapping[TenantKey, Mapping[str, float]],
         processes: Mapping[int, Mapping[str, float]],
+        shown: Container[TenantKey],
     ) -> None:
         self._totals = totals
         self._gauges = gauges
         self._processes = processes
-        self._shown = _busiest(totals)
+        self._shown = shown
 
     def collect(self) -> Iterator[Metric]:
         by_name: dict[str, dict[tuple[TenantKey, str], float]] = defaultdict(lambda: defaultdict(float))
@@ -129,8 +132,15 @@ class _Collector:
         return key if key in self._shown else OTHER
 
 
-def _busiest(totals: Sequence[Total]) -> set[TenantKey]:
+def choose(shown: set[TenantKey], totals: Sequence[Total]) -> None:
+    """Fills up the tenants that have figures of their own with those of the rest that have the most requests.
+
+    Nobody has to give way to a busier one: what it has counted would leave the sum of all others, and a counter that
+    falls is taken for one that has begun anew.
+    """
     requests: dict[TenantKey, float] = defaultdict(float)
     for total in totals:
         requests[TenantKey(total.namespace, total.script)] += total.value if total.name in ("requests", "calls") else 0
-    return set(sorted(requests, key=lambda key: -requests[key])[:TENANTS_MAX])
+    shown.intersection_update(requests)
+    rest = sorted(requests.keys() - shown, key=lambda key: -requests[key])
+    shown.update(rest[: TENANTS_MAX - len(shown)])

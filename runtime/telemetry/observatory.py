@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from runtime.telemetry.meters import Meters
+from runtime.telemetry.meters import Meters, TenantKey
 from runtime.telemetry.recorder import Recorder
 from runtime.telemetry.tail import Tails
 
@@ -17,6 +17,8 @@ class Observatory:
     meters: Meters
     recorder: Recorder
     tails: Tails
+    shown: set[TenantKey] = field(default_factory=set)
+    """Tenants that have figures of their own in the metrics."""
 
 
 async def open_observatory(stack: AsyncExitStack, directory: Path) -> Observatory:
