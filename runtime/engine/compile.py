@@ -85,8 +85,10 @@ def contract_problems(machine_code: Path, interfaces: Sequence[Interface], modul
     engine = wasmtime.Engine(configuration())
     component_type = wc.Component.deserialize_file(engine, str(machine_code)).type
     offered = {_compatible(interface.name): interface for interface in interfaces}
+    imports = component_type.imports(engine)
+    notation = _Notation(engine, [extern.ty for extern in imports.values()])
     problems: list[str] = []
-    for name, extern in component_type.imports(engine).items():
+    for name, extern in imports.items():
         item = extern.ty
         if isinstance(item, wc.ModuleType) and name in modules:
             continue
@@ -94,17 +96,17 @@ def contract_problems(machine_code: Path, interfaces: Sequence[Interface], modul
         if interface is None or not isinstance(item, wc.ComponentInstanceType):
             problems.append(f"The component imports {_printable(name)}, which this host does not offer.")
         else:
-            problems += _interface_problems(engine, interface, name, item)
+            problems += _interface_problems(engine, notation, interface, name, item)
     handler = component_type.exports(engine).get(HANDLER)
     if handler is None or not isinstance(handler.ty, wc.ComponentInstanceType):
         problems.append(f"The component does not export {HANDLER}: it is not a worker.")
     else:
-        problems += _handler_problems(engine, handler.ty)
+        problems += _handler_problems(engine, notation, handler.ty)
     return problems
 
 
 def _interface_problems(
-    engine: wasmtime.Engine, interface: Interface, name: str, item: wc.ComponentInstanceType
+    engine: wasmtime.Engine, notation: _Notation, interface: Interface, name: str, item: wc.ComponentInstanceType
 ) -> Iterator[str]:
     functions = {function.name: function for function in interface.functions}
     resources = {resource.name for resource in interface.resources}
@@ -117,7 +119,7 @@ def _interface_problems(
                 if member not in interface.refused:
                     yield f"The component imports {label}, which this host does not offer."
                 continue
-            wanted = _signature(kind)
+            wanted = notation.signature(kind)
             given = _declared_signature(function.parameters, function.result)
             if wanted != given:
                 yield f"The component imports {label} as {wanted}; this host offers {given}."
@@ -127,7 +129,7 @@ def _interface_problems(
             yield f"The component imports {label}, which this host does not offer."
 
 
-def _handler_problems(engine: wasmtime.Engine, item: wc.ComponentInstanceType) -> Iterator[str]:
+def _handler_problems(engine: wasmtime.Engine, notation: _Notation, item: wc.ComponentInstanceType) -> Iterator[str]:
     from runtime.engine.handler import EXPORTS
 
     members = item.exports(engine)
@@ -137,7 +139,7 @@ def _handler_problems(engine: wasmtime.Engine, item: wc.ComponentInstanceType) -
         if not isinstance(function, wc.FuncType):
             yield f"The component's handler has no function {name}."
             continue
-        given, wanted = _signature(function), _declared_signature(parameters, result)
+        given, wanted = notation.signature(function), _declared_signature(parameters, result)
         if given != wanted:
             yield f"The component's handler offers {name} as {given}; this host calls {wanted}."
 
@@ -156,12 +158,6 @@ def _printable(name: str) -> str:
     return name[:200].encode("unicode_escape").decode()
 
 
-def _signature(function: wc.FuncType) -> str:
-    parameters = ", ".join(_render(kind) for _, kind in function.params)
-    result = function.result
-    return f"func({parameters})" + (f" -> {_render(result)}" if result is not None else "")
-
-
 def _declared_signature(parameters: Sequence[contract.Type], result: contract.Type | None) -> str:
     listed = ", ".join(_declared(kind) for kind in parameters)
     return f"func({listed})" + (f" -> {_declared(result)}" if result is not None else "")
@@ -171,33 +167,56 @@ def _part(render: Callable[[T], str], part: T | None) -> str:
     return "_" if part is None else render(part)
 
 
-def _render(kind: wc.ValType) -> str:
-    """A type of a component in the notation that `_declared` uses."""
-    match kind:
-        case wc.ListType():
-            return f"list<{_render(kind.element)}>"
-        case wc.OptionType():
-            return f"option<{_render(kind.payload)}>"
-        case wc.ResultType():
-            ok, error = kind.ok, kind.err
-            return f"result<{_part(_render, ok)}, {_part(_render, error)}>"
-        case wc.TupleType():
-            return f"tuple<{', '.join(_render(element) for element in kind.elements)}>"
-        case wc.RecordType():
-            return f"record{{{', '.join(f'{name}: {_render(part)}' for name, part in kind.fields)}}}"
-        case wc.VariantType():
-            cases = (name if part is None else f"{name}({_render(part)})" for name, part in kind.cases)
-            return f"variant{{{', '.join(cases)}}}"
-        case wc.EnumType():
-            return f"enum{{{', '.join(kind.names)}}}"
-        case wc.FlagsType():
-            return f"flags{{{', '.join(kind.names)}}}"
-        case wc.OwnType():
-            return "own<resource>"
-        case wc.BorrowType():
-            return "borrow<resource>"
-        case _:
-            return type(kind).__name__.lower()
+class _Notation:
+    """Types of a component in the notation that `_declared` uses.
+
+    A resource has its name if the component imports it. Any other is the component's own, whatever it calls it.
+    """
+
+    def __init__(self, engine: wasmtime.Engine, imports: Sequence[object]) -> None:
+        self._resources = [
+            (extern.ty, name)
+            for item in imports
+            if isinstance(item, wc.ComponentInstanceType)
+            for name, extern in item.exports(engine).items()
+            if isinstance(extern.ty, wc.ResourceType)
+        ]
+
+    def signature(self, function: wc.FuncType) -> str:
+        parameters = ", ".join(self._render(kind) for _, kind in function.params)
+        result = function.result
+        return f"func({parameters})" + (f" -> {self._render(result)}" if result is not None else "")
+
+    def _render(self, kind: wc.ValType) -> str:
+        render = self._render
+        match kind:
+            case wc.ListType():
+                return f"list<{render(kind.element)}>"
+            case wc.OptionType():
+                return f"option<{render(kind.payload)}>"
+            case wc.ResultType():
+                ok, error = kind.ok, kind.err
+                return f"result<{_part(render, ok)}, {_part(render, error)}>"
+            case wc.TupleType():
+                return f"tuple<{', '.join(render(element) for element in kind.elements)}>"
+            case wc.RecordType():
+                return f"record{{{', '.join(f'{name}: {render(part)}' for name, part in kind.fields)}}}"
+            case wc.VariantType():
+                cases = (name if part is None else f"{name}({render(part)})" for name, part in kind.cases)
+                return f"variant{{{', '.join(cases)}}}"
+            case wc.EnumType():
+                return f"enum{{{', '.join(kind.names)}}}"
+            case wc.FlagsType():
+                return f"flags{{{', '.join(kind.names)}}}"
+            case wc.OwnType():
+                return f"own<{self._resource(kind.ty)}>"
+            case wc.BorrowType():
+                return f"borrow<{self._resource(kind.ty)}>"
+            case _:
+                return type(kind).__name__.lower()
+
+    def _resource(self, wanted: wc.ResourceType) -> str:
+        return next((_printable(name) for known, name in self._resources if known == wanted), "a resource of its own")
 
 
 def _declared(kind: contract.Type) -> str:
@@ -220,9 +239,9 @@ def _declared(kind: contract.Type) -> str:
             return f"variant{{{', '.join(named)}}}"
         case contract.Enum(names):
             return f"enum{{{', '.join(names)}}}"
-        case contract.Own():
-            return "own<resource>"
-        case contract.Borrow():
-            return "borrow<resource>"
+        case contract.Own(resource):
+            return f"own<{resource.name}>"
+        case contract.Borrow(resource):
+            return f"borrow<{resource.name}>"
         case _:
             raise TypeError(f"no WIT notation for {kind!r}")

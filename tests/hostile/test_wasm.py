@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.hostile.site import Site, check_refused
-from tests.runtime.artifacts.workers import wasm, worker
+from tests.runtime.artifacts.workers import wasm, worker, worker_with_a_resource_of_its_own
 
 TIMERS = """
   (import "wasi:io/poll@0.2.0" (instance $poll
@@ -173,59 +173,11 @@ def test_what_raw_wasm_does_at_the_boundary_ends_its_own_call_alone(
     check_refused(reply, status, code)
 
 
-PAYLOAD = '(variant (case "empty") (case "text" string) (case "bytes" (list u8)) (case "stream" (own {})))'
-RESPONSE = '(record (field "status" u16) (field "headers" string) (field "body" {}))'
-OUTCOME = '(record (field "value" string) (field "attachments" (list {})))'
+def test_a_handler_with_a_resource_of_the_workers_own_is_refused(site: Site) -> None:
+    reply = site.attack(lambda: site.server.deploy("raw", wasm(worker_with_a_resource_of_its_own())))
 
-
-def with_a_resource_of_its_own(first: str) -> str:
-    """A worker whose handler has a resource where the contract has one; but it is the worker's own, and no body."""
-    text = worker(
-        host={"new": "(canon resource.new $mine)"},
-        definitions='(import "host" "new" (func $new (param i32) (result i32))) (global $n (mut i32) (i32.const 0))',
-        first=first,
-    )
-    head, exception, rest = text.partition("(type $exception")
-    main, shim, rest = (exception + rest).partition("(component $shim")
-    shim, instance, rest = (shim + rest).partition("(instance $handler")
-    own = f"""(type $mine (resource (rep i32)))
-      (type $own_payload {PAYLOAD.format("$mine")})
-      (type $own_response {RESPONSE.format("$own_payload")})"""
-    main = main.replace("$payload", "$own_payload").replace("$response", "$own_response")
-    rest = rest.replace("(type $body)", "(type $mine)").replace("(type $payload)", "(type $own_payload)")
-    rest = rest.replace("(type $response)", "(type $own_response)")
-    # What an exported function names has to be exported, too.
-    shim, fetch, functions = shim.partition('(export "fetch"')
-    shim = (
-        shim[: shim.index("(export $exception2")]
-        + f"""
-      (export $body2 "body" (type $body))
-      (type $payload2 {PAYLOAD.format("$body2")})
-      (export $payload3 "payload" (type $payload2))
-      (type $response2 {RESPONSE.format("$payload3")})
-      (export $response3 "response" (type $response2))
-      (export $exception2 "exception" (type $exception0))
-      (type $outcome1 {OUTCOME.format("$payload3")})
-      (export $outcome2 "outcome" (type $outcome1))"""
-    )
-    functions = functions.replace("$payload)", "$payload3)").replace("(result $response ", "(result $response3 ")
-    return head + own + main + shim + fetch + functions + instance + rest
-
-
-LATE = """(loop $again
-  (global.set $n (i32.add (global.get $n) (i32.const 1)))
-  (br_if $again (i32.lt_u (global.get $n) (i32.const 20000000))))"""
-
-
-@pytest.mark.parametrize("before", ["", LATE], ids=["at once", "after a time-slice"])
-def test_an_answer_with_a_resource_of_the_workers_own_ends_its_call(site: Site, before: str) -> None:
-    stream = "(i32.store8 (i32.const 32) (i32.const 3)) (i32.store (i32.const 36) (call $new (i32.const 5)))"
-    site.deploy("raw", (), wasm(with_a_resource_of_its_own(before + stream)), memory_bytes=16 << 20)
-
-    reply = site.attack(lambda: site.call("raw", ""))
-
-    check_refused(reply, 500, "trap")
-    assert "resource of another type" in reply.text
+    assert reply.status == 400, reply.text
+    assert "stream(own<a resource of its own>)" in reply.json()["errors"][0]["message"]
 
 
 DECLARED = {

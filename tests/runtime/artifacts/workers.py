@@ -139,3 +139,37 @@ def wasm(text: str) -> bytes:
 
 def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
+
+
+def worker_with_a_resource_of_its_own(first: str = "") -> str:
+    """A worker whose handler has a resource where the contract has one; but it is the worker's own, and no body."""
+    text = worker(
+        host={"new": "(canon resource.new $mine)"},
+        definitions='(import "host" "new" (func $new (param i32) (result i32))) (global $n (mut i32) (i32.const 0))',
+        first=first,
+    )
+    head, exception, rest = text.partition("(type $exception")
+    main, shim, rest = (exception + rest).partition("(component $shim")
+    shim, instance, rest = (shim + rest).partition("(instance $handler")
+    own = f"""(type $mine (resource (rep i32)))
+      (type $own_payload {_PAYLOAD.replace("$body", "$mine")})
+      (type $own_response {_RESPONSE.replace("$payload", "$own_payload")})"""
+    main = main.replace("$payload", "$own_payload").replace("$response", "$own_response")
+    rest = rest.replace("(type $body)", "(type $mine)").replace("(type $payload)", "(type $own_payload)")
+    rest = rest.replace("(type $response)", "(type $own_response)")
+    # What an exported function names has to be exported, too.
+    shim, fetch, functions = shim.partition('(export "fetch"')
+    shim = (
+        shim[: shim.index("(export $exception2")]
+        + f"""
+      (export $body2 "body" (type $body))
+      (type $payload2 {_PAYLOAD.replace("$body", "$body2")})
+      (export $payload3 "payload" (type $payload2))
+      (type $response2 {_RESPONSE.replace("$payload", "$payload3")})
+      (export $response3 "response" (type $response2))
+      (export $exception2 "exception" (type $exception0))
+      (type $outcome1 {_OUTCOME.replace("$payload", "$payload3")})
+      (export $outcome2 "outcome" (type $outcome1))"""
+    )
+    functions = functions.replace("$payload)", "$payload3)").replace("(result $response ", "(result $response3 ")
+    return head + own + main + shim + fetch + functions + instance + rest

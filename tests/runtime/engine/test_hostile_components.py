@@ -12,9 +12,10 @@ from host_bindings.interfaces import ALL
 from host_bindings.scope import Scope
 from runtime.engine.compile import compile_component
 from runtime.engine.engine import Engine
-from runtime.engine.errors import CpuLimitExceeded, EngineError, WorkerUnavailable
+from runtime.engine.errors import CpuLimitExceeded, EngineError, GuestTrapped, WorkerUnavailable
 from runtime.engine.limits import Limits
 from runtime.engine.pool import WorkerPool
+from tests.runtime.artifacts.workers import worker_with_a_resource_of_its_own
 
 LOOP = "(func $run (loop $again (br $again)))"
 RECURSION = "(func $run (call $run))"
@@ -84,3 +85,19 @@ def test_a_component_without_the_handler_cannot_be_called(tmp_path):
     error = start(tmp_path, "(component)", Limits())
 
     assert "handler" in error.message
+
+
+LATE = """(loop $again
+  (global.set $n (i32.add (global.get $n) (i32.const 1)))
+  (br_if $again (i32.lt_u (global.get $n) (i32.const 20000000))))"""
+
+
+@pytest.mark.parametrize("before", ["", LATE], ids=["at once", "after a time-slice"])
+def test_an_answer_with_a_resource_of_the_workers_own_ends_its_call(tmp_path, before):
+    """An upload like this is refused; if it were not, its callers would have their answer all the same."""
+    stream = "(i32.store8 (i32.const 32) (i32.const 3)) (i32.store (i32.const 36) (call $new (i32.const 5)))"
+
+    error = start(tmp_path, worker_with_a_resource_of_its_own(before + stream), Limits())
+
+    assert isinstance(error, GuestTrapped)
+    assert "resource of another type" in error.message
