@@ -10,7 +10,7 @@ MARKS_MAX = 4096
 
 _MARK = re.compile(rb'["\[\]{},]')
 _REST_OF_STRING = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
-_BLANK = b" \t\r\n"
+_BLANK = re.compile(rb"[ \t\r\n]*+")
 
 _QUOTE, _OPENING, _CLOSING, _COMMA = b'"', b"[{", b"]}", b","
 
@@ -29,10 +29,9 @@ class JsonItems:
         self._cut = 0
         self._ended = False
 
-    def feed(self, piece: bytes) -> Iterator[bytes]:
-        """The items that end in this piece of the text."""
-        text = self._text
-        text += piece
+    def feed(self, piece: bytes) -> Iterator[bytearray]:
+        """The items that end in this piece of the text, with the white space around them."""
+        self._text += piece
         while not self._ended and (mark := self._next_mark()):
             if mark in _OPENING:
                 self._depth += 1
@@ -43,14 +42,14 @@ class JsonItems:
                 if self._depth == 0:
                     self._ended = True
                     item = self._take()
-                    if item or self._cut:
+                    if self._cut or not _is_blank(item):
                         yield item
             elif mark == _COMMA and self._depth == 1:
                 self._cut += 1
                 yield self._take()
             elif self._depth == 0:
                 raise ValueError("it is not an array")
-        if self._ended and text.strip(_BLANK):
+        if self._ended and not _is_blank(self._text):
             raise ValueError("there is something after the array")
 
     def finish(self) -> None:
@@ -87,13 +86,22 @@ class JsonItems:
         return True
 
     def _begin(self, mark: bytes) -> None:
-        if mark != b"[" or self._text[: self._position - 1].strip(_BLANK):
+        if mark != b"[" or not _is_blank(self._take()):
             raise ValueError("it is not an array")
-        self._take()
 
-    def _take(self) -> bytes:
+    def _take(self) -> bytearray:
         """What comes before the mark at the present position; what comes after it is the next item."""
-        item = bytes(self._text[: self._position - 1]).strip(_BLANK)
-        del self._text[: self._position]
+        text, end = self._text, self._position
         self._position = self._marks = 0
-        return item
+        if end < len(text) // 2:
+            item = text[: end - 1]
+            del text[:end]
+            return item
+        # The larger part is not copied.
+        self._text = text[end:]
+        del text[end - 1 :]
+        return text
+
+
+def _is_blank(text: bytearray) -> bool:
+    return _BLANK.fullmatch(text) is not None

@@ -31,6 +31,8 @@ LIST_KEYS_MAX = 1000
 
 _WRITES_AT_ONCE = 256
 _FORM_BYTES = 64 * 1024
+_BASE64_CHARACTERS = 256 * 1024
+"""How much is decoded at once; of each four characters three bytes are made."""
 
 T = TypeVar("T")
 
@@ -136,7 +138,7 @@ async def put_many(call: Call[NoQuery, None]) -> Result:
         try:
             async with asyncio.timeout(BULK_BODY_S_MAX):
                 entries = read_items(call, _ENTRIES, BulkEntry, BULK_WRITES_MAX)
-                writes = [_bulk_write(entry, store) async for entry in entries]
+                writes = [await _bulk_write(entry, store) async for entry in entries]
         except TimeoutError:
             raise ControlError(408, Code.KV_INVALID, "The body did not arrive in time.") from None
         await _in_groups(
@@ -178,14 +180,27 @@ async def _in_groups(writes: Iterable[Awaitable[None]]) -> None:
         await _stored(asyncio.gather(*group))
 
 
-def _bulk_write(entry: BulkEntry, store: KVNamespace) -> tuple[str, bytes, str | None, int | None]:
+async def _bulk_write(entry: BulkEntry, store: KVNamespace) -> tuple[str, bytes, str | None, int | None]:
     try:
-        value = b64decode(entry.value, validate=True) if entry.base64 else entry.value.encode()
+        value = await _from_base64(entry.value) if entry.base64 else entry.value.encode()
     except (binascii.Error, ValueError):
         raise _invalid(f"The value of {entry.key[:80]!a} is not base64.") from None
     metadata = None if entry.metadata is None else msgspec.json.encode(entry.metadata).decode()
     _check_sizes(value, metadata)
     return _key(entry.key), value, metadata, _expiration(entry.expiration, entry.expiration_ttl, store)
+
+
+async def _from_base64(text: str) -> bytes:
+    """Lets others have their turn: 25 MB at once would take a tenth of a second. Raises ValueError."""
+    if len(text) <= _BASE64_CHARACTERS:
+        return b64decode(text, validate=True)
+    if "=" in text[:-2]:
+        raise ValueError("what is filled up has more behind it")
+    decoded = bytearray()
+    for start in range(0, len(text), _BASE64_CHARACTERS):
+        decoded += b64decode(text[start : start + _BASE64_CHARACTERS], validate=True)
+        await asyncio.sleep(0)
+    return bytes(decoded)
 
 
 def _bulk_value(entry: Entry | None, wanted: BulkKeys) -> Any:
