@@ -50,8 +50,9 @@ def move_into_place(source: Path, target: Path) -> bool:
 
 @contextmanager
 def locked(path: Path, *, shared: bool) -> Iterator[None]:
-    """Holds a lock between processes (and threads). Blocks."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    """Holds a lock between processes (and threads) on a directory, or on a file that is made if need be. Blocks."""
+    flags = os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT
+    descriptor = os.open(path, flags | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
         yield
@@ -81,9 +82,11 @@ class Workspace:
 
     def __init__(self, directory: Path) -> None:
         private_directory(directory)
-        sweep(directory)
-        self._path = Path(tempfile.mkdtemp(dir=directory))
-        self._lock = try_lock(self._path, shared=True)
+        # One that starts at the same time must not find a directory that has been made and is not locked yet.
+        with locked(directory, shared=False):
+            sweep(directory)
+            self._path = Path(tempfile.mkdtemp(dir=directory))
+            self._lock = try_lock(self._path, shared=True)
 
     @contextmanager
     def room(self) -> Iterator[Path]:
