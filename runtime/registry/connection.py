@@ -6,7 +6,7 @@ import contextlib
 import os
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from runtime.registry.migrations import migrate
 from runtime.registry.seal import Seal
 
 _BUSY_MS = 10_000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 Value = str | int | float | bytes | None
 
@@ -134,8 +135,9 @@ def now() -> datetime:
 
 
 def from_milliseconds(ms: int) -> datetime:
-    return datetime.fromtimestamp(ms / 1000, UTC)
+    return _EPOCH + timedelta(milliseconds=ms)
 
 
 def milliseconds(moment: datetime) -> int:
-    return round(moment.timestamp() * 1000)
+    """Since 1970. Rounded down: what ends at a moment is not to last longer."""
+    return (moment - _EPOCH) // timedelta(milliseconds=1)
