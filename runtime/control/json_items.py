@@ -40,6 +40,8 @@ class JsonItems:
             elif mark in _CLOSING:
                 self._depth -= 1
                 if self._depth == 0:
+                    if mark != b"]":
+                        raise ValueError("it is not an array")
                     self._ended = True
                     item = self._take()
                     if self._cut or not _is_blank(item):

@@ -47,7 +47,9 @@ def test_whatever_is_no_array_of_json_is_refused_here_or_as_an_item(text: bytes,
     assert found == (wanted if isinstance(wanted, list) else None)
 
 
-@pytest.mark.parametrize("text", [b"", b"{}", b'"a"', b"1", b"[1", b'["a', b"[1]]", b"[1] x", b"x[1]", b"[]{}"])
+@pytest.mark.parametrize(
+    "text", [b"", b"{}", b'"a"', b"1", b"[1", b'["a', b"[1]]", b"[1] x", b"x[1]", b"[]{}", b"[}", b"[1}"]
+)
 def test_what_is_no_array_is_refused(text: bytes) -> None:
     with pytest.raises(ValueError, match="array"):
         items_of(text, 3)
