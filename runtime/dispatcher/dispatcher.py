@@ -148,9 +148,7 @@ class Dispatcher:
                 return exchange
             if begun.head is None:
                 self._address(exchange, begun)
-            if begun.forwarded:
-                await self._forward(exchange, begun)
-            elif self._operator is not None:
+            if self._operator is not None and not begun.forwarded:
                 await self._operate(self._operator, exchange, begun)
             else:
                 answer = begun.answer or await self._fetch(exchange, begun)
@@ -208,20 +206,15 @@ class Dispatcher:
             # What cannot be a script's name is nobody's, here or there.
             begun.forwarded = NAME_PATTERN.fullmatch(begun.script) is not None and begun.script not in self._namespace
 
-    async def _forward(self, exchange: Exchange, begun: Begun) -> None:
-        assert begun.head is not None and self._upstream is not None
-        body = await exchange.body(self._body_bytes_max)
-        identity = self._resolver.identity_header, begun.script
-        answer = await self._upstream.fetch(*begun.head, body, identity=identity)
-        begun.status = answer.status
-        await exchange.answer(answer.status, answer.headers, answer.body, begun.request_id)
-
     async def _fetch(self, exchange: Exchange, begun: Begun) -> Answer:
         if begun.invocation is not None:
             return await begun.invocation.pool.finish_fetch(begun.invocation)
         if begun.body is None:
             begun.body = await exchange.body(self._body_bytes_max)
         assert begun.head is not None
+        if self._upstream is not None and begun.forwarded:
+            identity = self._resolver.identity_header, begun.script
+            return await self._upstream.fetch(*begun.head, begun.body, identity=identity)
         return await self._namespace.fetch(begun.script, *begun.head, begun.body, request_id=begun.request_id)
 
     def _record(self, exchange: Exchange, begun: Begun, status: int, bytes_out: int) -> None:
