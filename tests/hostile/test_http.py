@@ -38,13 +38,6 @@ def connect(site: Site) -> socket.socket:
     return socket.create_connection(("127.0.0.1", site.server.port), timeout=30)
 
 
-def exchange(site: Site, sent: bytes) -> bytes:
-    """All that comes back on a connection until the server closes it."""
-    with connect(site) as connection:
-        connection.sendall(sent)
-        return received_until_end(connection)
-
-
 def received_until_end(connection: socket.socket) -> bytes:
     received = b""
     try:
@@ -101,7 +94,7 @@ HEAD = b"POST /echo HTTP/1.1\r\nHost: a\r\nX-User-ID: tenant\r\nConnection: clos
 def test_a_message_whose_end_is_in_doubt_is_refused_and_nothing_after_it_is_answered(
     site: Site, framing: bytes
 ) -> None:
-    received = site.attack(lambda: exchange(site, HEAD + framing))
+    received = site.attack(lambda: site.server.exchange(HEAD + framing))
 
     assert received.count(b"HTTP/1.1 ") <= 1
     assert not received.startswith(b"HTTP/1.1 2")
@@ -111,7 +104,7 @@ def test_a_message_whose_end_is_in_doubt_is_refused_and_nothing_after_it_is_answ
 def test_what_comes_after_the_announced_length_is_another_request_or_none(site: Site) -> None:
     longer = HEAD.replace(b"Connection: close\r\n", b"") + b"Content-Length: 4\r\n\r\nbody" + b"and more of it\r\n\r\n"
 
-    received = site.attack(lambda: exchange(site, longer))
+    received = site.attack(lambda: site.server.exchange(longer))
 
     assert received.count(b"HTTP/1.1 200 ") <= 1
     assert received.count(b"HTTP/1.1 400 ") == 1
@@ -135,7 +128,7 @@ def test_a_connection_ends_where_the_next_request_might_not_be_one(site: Site, h
     framing = b"\r\n4\r\nbody\r\n0\r\n\r\n" if b"chunked" in head else b"Content-Length: 4\r\n\r\nbody"
     second = b"GET /sized?9 HTTP/1.1\r\nHost: a\r\nX-User-ID: tenant\r\n\r\n"
 
-    received = site.attack(lambda: exchange(site, head + b"Host: a\r\nX-User-ID: tenant\r\n" + framing + second))
+    received = site.attack(lambda: site.server.exchange(head + b"Host: a\r\nX-User-ID: tenant\r\n" + framing + second))
 
     assert received.count(b"x-request-id: ") == 1
     assert b"connection: close" in received
@@ -147,7 +140,7 @@ def test_what_is_said_of_chunks_is_not_kept(site: Site) -> None:
     zeros = b"0" * 1_000_000 + b"4\r\nbody\r\n"
 
     received = site.attack(
-        lambda: exchange(site, HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + extension + zeros + b"0\r\n\r\n")
+        lambda: site.server.exchange(HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + extension + zeros + b"0\r\n\r\n")
     )
 
     assert received.startswith(b"HTTP/1.1 200 ")
@@ -158,7 +151,7 @@ def test_what_is_said_of_chunks_is_not_kept(site: Site) -> None:
 def test_a_host_that_is_none_is_refused(site: Site, host: bytes) -> None:
     head = b"GET /sized?5 HTTP/1.1\r\nHost: %b\r\nX-User-ID: tenant\r\nConnection: close\r\n\r\n" % host
 
-    received = site.attack(lambda: exchange(site, head))
+    received = site.attack(lambda: site.server.exchange(head))
 
     assert received.startswith(b"HTTP/1.1 400 ")
     assert b"The Host header is not a host." in received
@@ -192,7 +185,7 @@ def test_a_host_that_is_none_is_refused(site: Site, host: bytes) -> None:
 def test_an_absurd_request_line_gets_an_answer_or_the_end(site: Site, line: bytes) -> None:
     head = line + b"\r\nHost: a\r\nX-User-ID: nobody-there\r\nConnection: close\r\n\r\n"
 
-    received = site.attack(lambda: exchange(site, head))
+    received = site.attack(lambda: site.server.exchange(head))
 
     assert received == b"" or received.startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 404 ", b"HTTP/1.1 405 "))
     assert b"Traceback" not in received and b"site-packages" not in received
@@ -209,7 +202,7 @@ def test_an_absurd_request_line_gets_an_answer_or_the_end(site: Site, line: byte
     ],
 )
 def test_a_head_that_is_too_much_is_refused(site: Site, headers: bytes) -> None:
-    received = site.attack(lambda: exchange(site, HEAD + headers + b"\r\n"))
+    received = site.attack(lambda: site.server.exchange(HEAD + headers + b"\r\n"))
 
     assert received.startswith(b"HTTP/1.1 400 ")
 
@@ -270,7 +263,7 @@ def test_a_thousand_pipelined_requests_are_answered_in_order(site: Site) -> None
             n,
         )
 
-    received = site.attack(lambda: exchange(site, b"".join(map(request, range(1000)))))
+    received = site.attack(lambda: site.server.exchange(b"".join(map(request, range(1000)))))
 
     positions = [received.find(b"[%03d]" % n) for n in range(1000)]
     assert -1 not in positions and positions == sorted(positions)
