@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 
-MIB = 1024 * 1024
+from runtime.settings import MIB
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 

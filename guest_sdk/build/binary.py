@@ -73,8 +73,9 @@ def section(identity: int, content: bytes) -> bytes:
 
 def instantiation(module: int, given: Mapping[str, int]) -> bytes:
     """A core instance of a module that imports from other core instances, by name."""
-    arguments = vector(sized(name.encode()) + b"\x12" + u32(instance) for name, instance in given.items())
-    return b"\x00" + u32(module) + arguments
+    sort = bytes((_INSTANCE_SORT,))
+    arguments = vector(sized(name.encode()) + sort + u32(instance) for name, instance in given.items())
+    return bytes((_OF_MODULE,)) + u32(module) + arguments
 
 
 class Reader:
