@@ -30,6 +30,7 @@ from host_bindings.d1.program import Programs
 from host_bindings.d1.requests import Moment, Travel
 from host_bindings.d1.travel import Traveller
 from host_bindings.d1.wire import Allowed
+from host_bindings.storage.wal import use_wal
 
 FILE_NAME = "database.sqlite"
 
@@ -125,8 +126,7 @@ class Connection:
             connection.config(option, value)
         for kind, value in _sqlite_limits(limits):
             connection.limit(kind, value)
-        if connection.pragma("journal_mode", "WAL") != "wal":
-            raise RequestRefused("The database cannot be opened.")
+        use_wal(connection, _BUSY_MS / 1000)
         connection.pragma("synchronous", "FULL")
         self.page_bytes = int(connection.pragma("page_size"))
         connection.pragma("max_page_count", max(1, limits.database_bytes // self.page_bytes))

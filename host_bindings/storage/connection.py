@@ -12,6 +12,7 @@ from typing import Any
 import apsw
 
 from host_bindings.storage.directories import make_directory
+from host_bindings.storage.wal import use_wal
 
 BUSY_SECONDS = 10.0
 """How long to wait for another process' transaction. They last milliseconds."""
@@ -41,7 +42,7 @@ def open_connection(
         connection.set_busy_handler(_wait)
         connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
         connection.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
-        _use_wal(connection)
+        use_wal(connection, BUSY_SECONDS)
         # FULL: a commit returns after its fsync. Without it a power failure takes back what was acknowledged.
         for name, value in (
             ("synchronous", "FULL"),
@@ -113,17 +114,3 @@ def _wait(calls: int) -> bool:
     step = min(0.0002 * (calls + 1), 0.005)
     time.sleep(step)
     return calls * 0.005 < BUSY_SECONDS
-
-
-def _use_wal(connection: apsw.Connection) -> None:
-    # The change to WAL needs the file for itself and gives up at once, without the busy handler, if it is in use.
-    deadline = time.monotonic() + BUSY_SECONDS
-    while True:
-        try:
-            if connection.pragma("journal_mode", "WAL") == "wal":
-                return
-        except apsw.BusyError:
-            pass
-        if time.monotonic() > deadline:
-            raise apsw.BusyError("the database could not be put into WAL mode")
-        time.sleep(0.005)

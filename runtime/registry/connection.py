@@ -12,6 +12,7 @@ from typing import Any
 
 import apsw
 
+from host_bindings.storage.wal import use_wal
 from runtime.registry.errors import RegistryError
 from runtime.registry.migrations import migrate
 from runtime.registry.seal import Seal
@@ -52,8 +53,8 @@ class RegistryConnection:
         connection = self._connection
         connection.set_busy_timeout(_BUSY_MS)
         connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
-        for name, value in (("journal_mode", "WAL"), ("synchronous", "FULL")):
-            connection.pragma(name, value)
+        use_wal(connection, _BUSY_MS / 1000)
+        connection.pragma("synchronous", "FULL")
         connection.pragma("trusted_schema", 0)
         # What is deleted is overwritten: a secret does not stay behind in a free page.
         connection.pragma("secure_delete", 1)

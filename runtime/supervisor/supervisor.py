@@ -122,6 +122,7 @@ class Supervisor:
                 if await self._opened():
                     await self._serve(ready)
             finally:
+                self._stopping.set()
                 # What does not even start has nothing to finish.
                 if all(process.opened for process in self._processes.values()):
                     await self._drain()

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import apsw
 
+from host_bindings.storage.wal import use_wal
 from runtime.telemetry.meters import BUCKETS, Counts, TenantKey
 
 DAYS_KEPT = 400
@@ -126,9 +127,9 @@ class Ledger:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         self._connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
         self._connection.set_busy_timeout(_BUSY_MS)
+        use_wal(self._connection, _BUSY_MS / 1000)
         # A second's figures may be lost with the power; the file may not be damaged.
-        for name, value in (("journal_mode", "WAL"), ("synchronous", "NORMAL")):
-            self._connection.pragma(name, value)
+        self._connection.pragma("synchronous", "NORMAL")
         self._connection.execute(_SCHEMA)
         self._pruned_day = ""
 

@@ -24,6 +24,7 @@ from typing import Any, TypeVar
 import apsw
 import msgspec
 
+from host_bindings.storage.wal import use_wal
 from runtime.telemetry.meters import TenantKey
 
 POLL_S = 0.25
@@ -34,6 +35,8 @@ TAIL_S = 6 * 3600.0
 
 SILENT_S = 30.0
 """A tail that nobody reads is closed after so long."""
+
+_BUSY_MS = 5_000
 
 TAILS_PER_TENANT_MAX = 10
 EVENTS_WAITING_MAX = 1_000
@@ -243,8 +246,9 @@ class Tails:
     def _connect(self) -> apsw.Connection:
         os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         connection = apsw.Connection(str(self._path), flags=apsw.SQLITE_OPEN_READWRITE)
-        connection.set_busy_timeout(5_000)
-        for name, value in (("journal_mode", "WAL"), ("synchronous", "OFF"), ("foreign_keys", 1)):
+        connection.set_busy_timeout(_BUSY_MS)
+        use_wal(connection, _BUSY_MS / 1000)
+        for name, value in (("synchronous", "OFF"), ("foreign_keys", 1)):
             connection.pragma(name, value)
         connection.execute(_SCHEMA)
         return connection

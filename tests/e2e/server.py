@@ -116,8 +116,7 @@ class Server:
     @property
     def processes(self) -> list[int]:
         """The process ids of the server processes, if it was started `supervised`."""
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
-        return [int(pid) for pid in children.split()]
+        return children(self.process.pid)
 
     def serving(self, connection: socket.socket) -> int:
         """The id of the server process that has accepted a connection."""
@@ -139,6 +138,11 @@ class Server:
         """Sends a signal and waits for the end; the exit code."""
         self.process.send_signal(number)
         return self.process.wait(STOP_S)
+
+
+def children(process: int) -> list[int]:
+    """The ids of the processes that a process's main thread has started."""
+    return [int(pid) for pid in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
 
 
 def wait_until(holds: Callable[[], object], what: str, seconds: float = 60) -> None:
@@ -183,6 +187,16 @@ def start(
     """
     if compiled:
         seed_artifacts(data, _compile)
+    with launch(data, supervised=supervised, under=under, **settings) as (process, log):
+        port, admin_port = _ports(process, log)
+        yield Server(process, data, port, admin_port, log)
+
+
+@contextmanager
+def launch(
+    data: Path, *, supervised: bool = False, under: Sequence[str] = (), **settings: object
+) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+    """The process that `start` waits for, and its log."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("CLOISTER_")}
     values = {"data": data, "port": 0, "admin_port": 0, "admin_token": TOKEN, "log_format": "json"} | settings
     environment |= {f"CLOISTER_{name.upper()}": str(value) for name, value in values.items()}
@@ -191,8 +205,7 @@ def start(
     with log.open("wb") as output:
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=output)
     try:
-        port, admin_port = _ports(process, log)
-        yield Server(process, data, port, admin_port, log)
+        yield process, log
     finally:
         if process.poll() is None:
             process.terminate()

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from tests.components import raw_component
-from tests.e2e.server import SCRIPTS, Reply, Server, start, wait_until
+from tests.e2e.server import SCRIPTS, Reply, Server, children, launch, start, wait_until
 
 CRASHED = "a server process has crashed and is started again"
 
@@ -258,6 +258,21 @@ def test_without_a_supervisor_no_server_process_stays(raw_data: Path) -> None:
 
         wait_until(lambda: not any(map(is_alive, processes)), "a server process was left over")
         wait_until(lambda: refuses(server.port), "the port was still open")
+
+
+def test_a_process_that_does_not_start_ends_the_server_and_those_that_did(tmp_path: Path) -> None:
+    with launch(tmp_path / "data", supervised=True, processes=2) as (supervisor, log):
+        wait_until(lambda: len(children(supervisor.pid)) == 2, "there were no two processes")
+        slow, ready = children(supervisor.pid)
+        os.kill(slow, signal.SIGSTOP)
+        wait_until(lambda: '"message":"confined"' in log.read_text(), "no process was ready")
+
+        os.kill(slow, signal.SIGKILL)
+
+        assert supervisor.wait(60) == 1
+        assert "A server process did not start: signal SIGKILL" in log.read_text()
+        assert "started again" not in log.read_text()
+        wait_until(lambda: not is_alive(ready), "a server process was left over")
 
 
 def test_a_port_that_another_group_of_processes_has_is_not_shared_with_it(pair: Server, tmp_path: Path) -> None:
