@@ -7,6 +7,7 @@ import multiprocessing
 import sqlite3
 import threading
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import ClassVar
 
@@ -25,6 +26,7 @@ from runtime.registry import (
     UnknownNamespace,
     Version,
 )
+from runtime.registry.connection import RegistryConnection
 from runtime.registry.seal import PROOF, Unsealed
 from runtime.registry.versions import Retention
 from runtime.settings import NAME_PATTERN
@@ -246,6 +248,19 @@ def test_what_another_process_deploys_and_deletes_is_noticed(tmp_path: Path) -> 
         process.close()
 
     with_registry(tmp_path, test)
+
+
+def test_processes_that_start_together_all_open_a_new_registry(tmp_path: Path) -> None:
+    def open_together(path: Path, barrier: threading.Barrier) -> None:
+        barrier.wait()
+        RegistryConnection(path, Unsealed()).close()
+
+    with ThreadPoolExecutor(4) as openers:
+        for attempt in range(20):
+            barrier = threading.Barrier(4)
+            opened = [openers.submit(open_together, tmp_path / f"{attempt}.sqlite", barrier) for _ in range(4)]
+
+            assert [each.exception() for each in opened] == [None] * 4
 
 
 def test_a_process_that_missed_very_many_changes_reads_everything_again(
