@@ -11,8 +11,10 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 from aiohttp import web
 
+from host_bindings.body import text_of
 from host_bindings.contract import Failure
 from host_bindings.kv.binding import BULK_BYTES_MAX, BULK_KEYS_MAX, KEY_BYTES_MAX, METADATA_BYTES_MAX, VALUE_BYTES_MAX
+from host_bindings.kv.json_values import as_json
 from host_bindings.kv.store import Entry, KVNamespace, TooMuch
 from runtime.control import resources
 from runtime.control.envelope import ANSWER_HEADERS, Code, ControlError
@@ -164,8 +166,8 @@ async def get_many(call: Call[NoQuery, BulkKeys]) -> Result:
     try:
         entries = await _stored(store.get_many(keys, bytes_max=BULK_BYTES_MAX))
     except TooMuch:
-        raise ControlError(413, Code.KV_TOO_LARGE, "The values are larger than 25 MB together.") from None
-    return Result(BulkValues({key: _bulk_value(entry, body) for key, entry in entries.items()}))
+        raise _bulk_too_large() from None
+    return Result(BulkValues({key: await _bulk_value(entry, body) for key, entry in entries.items()}))
 
 
 async def _in_groups(writes: Iterable[Awaitable[None]]) -> None:
@@ -203,15 +205,22 @@ async def _from_base64(text: str) -> bytes:
     return bytes(decoded)
 
 
-def _bulk_value(entry: Entry | None, wanted: BulkKeys) -> Any:
+def _bulk_too_large() -> ControlError:
+    return ControlError(413, Code.KV_TOO_LARGE, "The values are larger than 25 MB together.")
+
+
+async def _bulk_value(entry: Entry | None, wanted: BulkKeys) -> Any:
     if entry is None:
         return None
-    text = entry.value.decode(errors="replace")
+    try:
+        text = await text_of(entry.value, BULK_BYTES_MAX)
+    except Failure:
+        raise _bulk_too_large() from None
     value: Any = text
     if wanted.type == "json":
         try:
-            value = msgspec.json.decode(entry.value)
-        except msgspec.DecodeError:
+            value = await as_json(text)
+        except ValueError:
             raise _invalid("At least one of the requested keys corresponds to a non-json value") from None
     if not wanted.withMetadata:
         return value

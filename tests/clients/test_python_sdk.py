@@ -240,6 +240,20 @@ def test_kv_in_bulk(client: Cloudflare, name: str) -> None:
     assert kv.values.get("binary", **where).read() == b"\x00\xff"
 
 
+def test_kv_in_bulk_as_json_passes_on_what_was_stored(client: Cloudflare, name: str) -> None:
+    kv = client.kv.namespaces
+    where: dict[str, Any] = {"account_id": ACCOUNT, "namespace_id": kv.create(account_id=ACCOUNT, title=name).id}
+    exact = '{"id": 12345678901234567890123, "price": 1.10}'
+    kv.bulk_update(body=[{"key": "exact", "value": exact}, {"key": "text", "value": "no JSON"}], **where)
+
+    read = kv.with_raw_response.bulk_get(keys=["exact", "missing"], type="json", with_metadata=True, **where)
+
+    assert f'"exact":{{"value":{exact},"metadata":null}}' in read.text()
+    assert '"missing":null' in read.text()
+    with pytest.raises(BadRequestError, match="non-json value"):
+        kv.bulk_get(keys=["exact", "text"], type="json", **where)
+
+
 # R2
 
 
