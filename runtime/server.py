@@ -12,8 +12,8 @@ import os
 import resource
 import signal
 import socket
-from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack, suppress
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager, suppress
 from functools import partial
 
 from aiohttp import web
@@ -41,13 +41,13 @@ from runtime.engine.limits import LimitPolicy, Limits
 from runtime.engine.rate import SharedCounts
 from runtime.engine.running import RunningTable
 from runtime.listening import Listening, Ready, until_stopped
-from runtime.registry import NamespaceExists, Registry, Retention, Version, load_seal
+from runtime.registry import NamespaceExists, Registry, RegistryError, Retention, Version, load_seal
 from runtime.settings import ServerSettings, SettingsError, prepare_data_directory
 from runtime.sockets import BACKLOG, bind
 from runtime.stopped import StoppedScripts, load_stops
 from runtime.telemetry.logs import Log, TenantLog, TenantLogLimits, open_log
 from runtime.telemetry.meters import TenantKey
-from runtime.telemetry.observatory import open_observatory
+from runtime.telemetry.observatory import TelemetryUnusable, open_observatory
 from runtime.telemetry.tail import Tails
 from runtime.telemetry.tracing import open_tracing
 
@@ -228,6 +228,14 @@ def raise_descriptor_limit() -> int:
     return min(soft, DESCRIPTORS_MAX) if soft != resource.RLIM_INFINITY else DESCRIPTORS_MAX
 
 
+@contextmanager
+def _usable(settings: ServerSettings) -> Iterator[None]:
+    try:
+        yield
+    except (RegistryError, TelemetryUnusable) as error:
+        raise SettingsError(f"data: {settings.data} cannot be served. {error}") from error
+
+
 async def _start(
     stack: AsyncExitStack,
     settings: ServerSettings,
@@ -243,7 +251,8 @@ async def _start(
         seal=await asyncio.to_thread(load_seal, settings),
         retention=Retention(settings.versions_kept, settings.versions_kept_days),
     )
-    await registry.open()
+    with _usable(settings):
+        await registry.open()
     stack.push_async_callback(registry.close)
     with suppress(NamespaceExists):
         await registry.create_namespace(settings.namespace)
@@ -255,7 +264,8 @@ async def _start(
     resources = Resources(settings.resources_directory, sql)
     stack.push_async_callback(resources.close)
     await resources.sweep()
-    observatory = await open_observatory(stack, settings.telemetry_directory)
+    with _usable(settings):
+        observatory = await open_observatory(stack, settings.telemetry_directory)
     tracing = open_tracing(settings)
     if tracing is not None:
         stack.push_async_callback(asyncio.to_thread, tracing.close)

@@ -44,7 +44,7 @@ class RegistryConnection:
             self._prepare()
         except apsw.Error as error:
             self._connection.close()
-            raise RegistryError(f"The registry {path} is damaged or not a registry: {error}") from error
+            raise RegistryError(_why_not(path, error)) from error
         except RegistryError:
             self._connection.close()
             raise
@@ -142,3 +142,14 @@ def from_milliseconds(ms: int) -> datetime:
 def milliseconds(moment: datetime) -> int:
     """Since 1970. Rounded down: what ends at a moment is not to last longer."""
     return (moment - _EPOCH) // timedelta(milliseconds=1)
+
+
+def _why_not(path: Path, error: apsw.Error) -> str:
+    match error:
+        case apsw.NotADBError() | apsw.CorruptError():
+            what = "restore a backup as a new data directory (cloister restore)"
+            return f"The registry {path} is damaged or not a registry: {error}. It stays as it is; {what}."
+        case apsw.BusyError():
+            return f"The registry {path} is in use by another program: {error}. End that program and start again."
+        case _:
+            return f"The registry {path} cannot be used: {error}."

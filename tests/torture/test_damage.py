@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -150,11 +151,24 @@ def test_tampered_machine_code_is_never_run(damaged: Path) -> None:
         assert server.stop() == 0
 
 
-def test_a_registry_that_is_no_registry_is_named_at_the_start(damaged: Path) -> None:
-    overwrite(damaged / "registry.sqlite", 0, b"not a database at all" * 10)
+@pytest.mark.parametrize("supervised", [True, False], ids=["supervised", "alone"])
+@pytest.mark.parametrize(
+    ("file", "what_to_do"),
+    [
+        ("registry.sqlite", "is damaged or not a registry.*restore a backup"),
+        ("telemetry/usage.sqlite", "move it away.*usage is counted from zero"),
+        ("telemetry/tails.sqlite", "move it away.*live tails have to be started again"),
+    ],
+)
+def test_a_file_of_the_platform_that_is_damaged_is_named_at_the_start(
+    damaged: Path, file: str, what_to_do: str, supervised: bool
+) -> None:
+    overwrite(damaged / file, 0, b"not a database at all" * 10)
 
-    with pytest.raises(AssertionError, match=r"registry.*(damaged|not a registry)"), start(damaged, supervised=True):
+    with pytest.raises(AssertionError) as ended, start(damaged, supervised=supervised):
         pass
+
+    assert re.search(f"SettingsError: data: .*{re.escape(file)} .*{what_to_do}", str(ended.value))
 
 
 # A disk without room, or that cannot be written
