@@ -13,8 +13,8 @@ def use_wal(connection: apsw.Connection, patience_s: float) -> None:
     """Waits for up to `patience_s` seconds for others that use the file. Raises `apsw.Error`, and `apsw.BusyError`
     at the end of that time or for a file that can have no such log.
 
-    The change needs the file for itself, and SQLite gives up at once, without the busy handler, if it is in use
-    (sqlite3PagerExclusiveLock under pager.c's sqlite3PagerOpenWal): two processes that open a new file together.
+    The change needs the file for itself, and of two processes that make it at once SQLite may refuse one without asking
+    the busy handler, since both waiting could be a deadlock (https://www.sqlite.org/c3ref/busy_handler.html).
     """
     deadline = time.monotonic() + patience_s
     while True:
