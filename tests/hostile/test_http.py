@@ -318,7 +318,10 @@ def test_a_slow_body_that_a_worker_reads_ends_at_the_workers_limit(site: Site) -
 def test_a_body_that_breaks_off_ends_its_request(site: Site) -> None:
     def strike() -> bytes:
         with connect(site) as connection:
-            connection.sendall(HEAD + b"Content-Length: 1000000\r\n\r\nhalf")
+            connection.sendall(HEAD + b"Content-Length: 1000000\r\nExpect: 100-continue\r\n\r\n")
+            # It is under way. One that is not yet, when its caller leaves, never is.
+            assert connection.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+            connection.sendall(b"half")
             connection.shutdown(socket.SHUT_WR)
             return received_until_end(connection)
 
