@@ -12,8 +12,8 @@ import os
 import resource
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, contextmanager, suppress
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 
 from aiohttp import web
@@ -185,7 +185,10 @@ async def open_server(
     log = open_log(settings.log_format, settings.log_level, access=settings.access_log)
     stack.callback(log.close)
     token = await asyncio.to_thread(load_admin_token, settings)
-    return await _start(stack, settings, log, token, running, stopped, counts)
+    try:
+        return await _start(stack, settings, log, token, running, stopped, counts)
+    except (RegistryError, TelemetryUnusable) as error:
+        raise SettingsError(f"data: {settings.data} cannot be served. {error}") from error
 
 
 def check_exposure(settings: ServerSettings) -> None:
@@ -228,14 +231,6 @@ def raise_descriptor_limit() -> int:
     return min(soft, DESCRIPTORS_MAX) if soft != resource.RLIM_INFINITY else DESCRIPTORS_MAX
 
 
-@contextmanager
-def _usable(settings: ServerSettings) -> Iterator[None]:
-    try:
-        yield
-    except (RegistryError, TelemetryUnusable) as error:
-        raise SettingsError(f"data: {settings.data} cannot be served. {error}") from error
-
-
 async def _start(
     stack: AsyncExitStack,
     settings: ServerSettings,
@@ -251,8 +246,7 @@ async def _start(
         seal=await asyncio.to_thread(load_seal, settings),
         retention=Retention(settings.versions_kept, settings.versions_kept_days),
     )
-    with _usable(settings):
-        await registry.open()
+    await registry.open()
     stack.push_async_callback(registry.close)
     with suppress(NamespaceExists):
         await registry.create_namespace(settings.namespace)
@@ -264,8 +258,7 @@ async def _start(
     resources = Resources(settings.resources_directory, sql)
     stack.push_async_callback(resources.close)
     await resources.sweep()
-    with _usable(settings):
-        observatory = await open_observatory(stack, settings.telemetry_directory)
+    observatory = await open_observatory(stack, settings.telemetry_directory)
     tracing = open_tracing(settings)
     if tracing is not None:
         stack.push_async_callback(asyncio.to_thread, tracing.close)

@@ -11,7 +11,7 @@ from typing import Any, NoReturn, TypeVar
 
 import msgspec
 
-from host_bindings.body import CHUNK_BYTES, Body, BytesBody, Payload, text_of
+from host_bindings.body import CHUNK_BYTES, Body, BytesBody, Payload
 from host_bindings.context import GuestContext
 from host_bindings.contract import (
     FAILURE,
@@ -24,7 +24,7 @@ from host_bindings.contract import (
     ResultOf,
     String,
 )
-from host_bindings.kv.json_values import as_json
+from host_bindings.kv.bulk import NotJson, bulk_value
 from host_bindings.kv.store import Entry, KVNamespace, TooMuch
 from host_bindings.options import parse_options, to_int32, to_text, without_surrogates
 from host_bindings.payload import PAYLOAD
@@ -323,19 +323,11 @@ def _bulk_too_large() -> Failure:
 
 async def _bulk_value(entry: Entry, kind: str, with_metadata: bool) -> object:
     try:
-        text = await text_of(entry.value, BULK_BYTES_MAX)
-    except Failure:
+        return await bulk_value(entry, is_json=kind == "json", with_metadata=with_metadata, bytes_max=BULK_BYTES_MAX)
+    except TooMuch:
         raise _bulk_too_large() from None
-    value: object = text
-    if kind == "json":
-        try:
-            value = await as_json(text)
-        except ValueError:
-            _refuse("GET_BULK", 400, "At least one of the requested keys corresponds to a non-json value")
-    if not with_metadata:
-        return value
-    metadata = msgspec.Raw(entry.metadata.encode()) if entry.metadata is not None else None
-    return {"value": value, "metadata": metadata}
+    except NotJson as error:
+        _refuse("GET_BULK", 400, str(error))
 
 
 INTERFACE = Interface(

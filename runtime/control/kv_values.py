@@ -6,15 +6,15 @@ import asyncio
 import binascii
 from base64 import b64decode
 from collections.abc import Awaitable, Iterable
+from functools import partial
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from aiohttp import web
 
-from host_bindings.body import text_of
 from host_bindings.contract import Failure
 from host_bindings.kv.binding import BULK_BYTES_MAX, BULK_KEYS_MAX, KEY_BYTES_MAX, METADATA_BYTES_MAX, VALUE_BYTES_MAX
-from host_bindings.kv.json_values import as_json
+from host_bindings.kv.bulk import NotJson, bulk_value
 from host_bindings.kv.store import Entry, KVNamespace, TooMuch
 from runtime.control import resources
 from runtime.control.envelope import ANSWER_HEADERS, Code, ControlError
@@ -163,11 +163,15 @@ async def get_many(call: Call[NoQuery, BulkKeys]) -> Result:
     if not 1 <= len(body.keys) <= BULK_KEYS_MAX:
         raise _invalid(f"There are {len(body.keys)} keys; 1 to {BULK_KEYS_MAX} can be read at once.")
     keys = [_key(key) for key in body.keys]
+    wanted = partial(bulk_value, is_json=body.type == "json", with_metadata=body.withMetadata, bytes_max=BULK_BYTES_MAX)
     try:
         entries = await _stored(store.get_many(keys, bytes_max=BULK_BYTES_MAX))
+        values = {key: None if entry is None else await wanted(entry) for key, entry in entries.items()}
     except TooMuch:
-        raise _bulk_too_large() from None
-    return Result(BulkValues({key: await _bulk_value(entry, body) for key, entry in entries.items()}))
+        raise ControlError(413, Code.KV_TOO_LARGE, "The values are larger than 25 MB together.") from None
+    except NotJson as error:
+        raise _invalid(str(error)) from None
+    return Result(BulkValues(values))
 
 
 async def _in_groups(writes: Iterable[Awaitable[None]]) -> None:
@@ -203,29 +207,6 @@ async def _from_base64(text: str) -> bytes:
         decoded += b64decode(text[start : start + _BASE64_CHARACTERS], validate=True)
         await asyncio.sleep(0)
     return bytes(decoded)
-
-
-def _bulk_too_large() -> ControlError:
-    return ControlError(413, Code.KV_TOO_LARGE, "The values are larger than 25 MB together.")
-
-
-async def _bulk_value(entry: Entry | None, wanted: BulkKeys) -> Any:
-    if entry is None:
-        return None
-    try:
-        text = await text_of(entry.value, BULK_BYTES_MAX)
-    except Failure:
-        raise _bulk_too_large() from None
-    value: Any = text
-    if wanted.type == "json":
-        try:
-            value = await as_json(text)
-        except ValueError:
-            raise _invalid("At least one of the requested keys corresponds to a non-json value") from None
-    if not wanted.withMetadata:
-        return value
-    metadata = None if entry.metadata is None else msgspec.Raw(entry.metadata.encode())
-    return {"value": value, "metadata": metadata}
 
 
 # What there is, and what may be

@@ -159,7 +159,6 @@ class Supervisor:
             await until_stopped(self._stopping, ready, listening)
         finally:
             watching.cancel()
-            self._stopping.set()
             _log.info("stopping")
 
     def _stop(self, number: int) -> None:
